@@ -1,0 +1,168 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/metadata"
+	"github.com/millrace/millrace/core/replica"
+)
+
+// Replicas are the partitions on this broker.
+type Replicas interface {
+	// Leader finds a partition that this broker leads. topic may alias bytes of the
+	// request: it is not kept.
+	Leader(topic string, partition int32) (replica.Leader, error)
+}
+
+// Options has what a Server needs. All fields are required unless said otherwise.
+type Options struct {
+	NodeID   int32
+	Replicas Replicas
+	Admin    controller.Admin
+	Metadata *metadata.Cache
+	Clock    core.Clock
+	Log      *slog.Logger
+}
+
+// Server answers requests. It is a core.Handler: one Server serves every listener.
+type Server struct {
+	Options
+	endpoints [maxKey + 1]endpoint
+}
+
+// maxKey is the highest API key that has a place in the table.
+const maxKey = 92
+
+// endpoint is how one API key is served.
+type endpoint struct {
+	key      kmsg.Key
+	min, max int16 // versions served
+	// advertisedMin, when lower than min, is what ApiVersions says: see Produce.
+	advertisedMin int16
+	// flexible is the first version with tagged fields.
+	flexible int16
+	// serve executes the request. It owns nothing of the call after it returns,
+	// except w, when it returned without an error and without a reply.
+	serve func(ctx context.Context, c *call, w core.ReplyWriter) error
+}
+
+// call is one request being served.
+type call struct {
+	*session
+	header header
+	body   []byte // borrowed: the frame after the header
+}
+
+// NewServer makes a server.
+func NewServer(o Options) *Server {
+	s := &Server{Options: o}
+	for _, e := range s.table() {
+		s.endpoints[e.key] = e
+	}
+	return s
+}
+
+// Open accepts a connection. The principal of a session is ANONYMOUS until
+// authentication says otherwise.
+func (s *Server) Open(_ context.Context, peer core.Peer) (core.ClientSession, error) {
+	return &session{server: s, peer: peer, principal: anonymous}, nil
+}
+
+// anonymous is the principal of a connection that nobody has authenticated.
+const anonymous = "User:ANONYMOUS"
+
+// session is one connection. Serve is called by one goroutine at a time.
+type session struct {
+	server    *Server
+	peer      core.Peer
+	principal string
+	// software is what the client calls itself in ApiVersions (KIP-511).
+	software string
+}
+
+// Serve executes one request.
+func (ss *session) Serve(ctx context.Context, frame []byte, w core.ReplyWriter) error {
+	h, body, err := parseHeader(frame, ss.server.flexibleFrom)
+	if err != nil {
+		return err
+	}
+	e, err := ss.server.find(h.key)
+	if err != nil {
+		return err
+	}
+	c := &call{session: ss, header: h, body: body}
+	if h.version < e.min || h.version > e.max {
+		return ss.server.unsupportedVersion(ctx, c, e, w)
+	}
+	return e.serve(ctx, c, w)
+}
+
+// Close ends the session.
+func (ss *session) Close() {}
+
+func (s *Server) find(key kmsg.Key) (*endpoint, error) {
+	if key < 0 || int(key) > maxKey || s.endpoints[key].serve == nil {
+		return nil, fmt.Errorf("request with API key %d, which is not served: %w", key, errProtocol)
+	}
+	return &s.endpoints[key], nil
+}
+
+// flexibleFrom is the first flexible version of a key; of an unknown one, none.
+func (s *Server) flexibleFrom(key kmsg.Key) int16 {
+	if e, err := s.find(key); err == nil {
+		return e.flexible
+	}
+	return math.MaxInt16
+}
+
+// firstFlexible finds the first version of a request with tagged fields.
+func firstFlexible(req kmsg.Request) int16 {
+	for v := int16(0); v <= req.MaxVersion(); v++ {
+		if req.SetVersion(v); req.IsFlexible() {
+			return v
+		}
+	}
+	return math.MaxInt16
+}
+
+// errProtocol: the client sent what cannot be answered; its connection is closed.
+var errProtocol = errors.New("protocol error")
+
+// plain serves a key through kmsg: decode, execute after everything that came
+// before, encode.
+func plain[Req kmsg.Request, Resp kmsg.Response](
+	minVersion, maxVersion int16, newReq func() Req,
+	handle func(ctx context.Context, c *call, req Req, resp Resp) error,
+) endpoint {
+	return endpoint{
+		key: kmsg.Key(newReq().Key()), min: minVersion, max: maxVersion, advertisedMin: minVersion,
+		flexible: firstFlexible(newReq()),
+		serve: func(ctx context.Context, c *call, w core.ReplyWriter) error {
+			req := newReq()
+			req.SetVersion(c.header.version)
+			if err := req.ReadFrom(c.body); err != nil {
+				return fmt.Errorf("%s v%d request: %w: %w", c.header.key.Name(), c.header.version, errProtocol, err)
+			}
+			if err := w.Barrier(ctx); err != nil {
+				return err
+			}
+			resp, ok := req.ResponseKind().(Resp)
+			if !ok {
+				return fmt.Errorf("%s has no response of the expected kind", c.header.key.Name())
+			}
+			if err := handle(ctx, c, req, resp); err != nil {
+				return err
+			}
+			w.Reply(encode(c.header, resp))
+			return nil
+		},
+	}
+}
