@@ -68,7 +68,9 @@ const (
 	attrUnused        = ^int16(attrCodecMask | attrLogAppendTime | attrTransactional | attrControl | attrDeleteHorizon)
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli is the table of CRC32C. The standard library makes it once and keeps
+// it; asking for it costs one atomic load.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // Codec is Kafka's number of a compression codec.
 type Codec int8
@@ -123,7 +125,7 @@ func (b Batch) Magic() int8 { return int8(b[posMagic]) }
 func (b Batch) CRC() uint32 { return binary.BigEndian.Uint32(b[posCRC:]) }
 
 // ComputeCRC computes the checksum over b, which is the whole batch.
-func (b Batch) ComputeCRC() uint32 { return crc32.Checksum(b[posAttributes:], castagnoli) }
+func (b Batch) ComputeCRC() uint32 { return crc32.Checksum(b[posAttributes:], castagnoli()) }
 
 // Attributes are the raw attribute bits.
 func (b Batch) Attributes() int16 { return int16(binary.BigEndian.Uint16(b[posAttributes:])) }
@@ -200,6 +202,18 @@ func (b Batch) SetLeaderEpoch(epoch int32) {
 // again, which costs a pass over the batch.
 func (b Batch) SetLogAppendTime(ms int64) {
 	b.setAttributes(b.Attributes() | attrLogAppendTime)
+	binary.BigEndian.PutUint64(b[posMaxTimestamp:], uint64(ms))
+	b.SetCRC()
+}
+
+// SetCreateTime makes ms, the highest timestamp of the records, the batch's max
+// timestamp and leaves the records their own time. The checksum is computed again
+// only where that changes something, which with well-behaved clients it does not.
+func (b Batch) SetCreateTime(ms int64) {
+	if !b.IsLogAppendTime() && b.MaxTimestamp() == ms {
+		return
+	}
+	b.setAttributes(b.Attributes() &^ attrLogAppendTime)
 	binary.BigEndian.PutUint64(b[posMaxTimestamp:], uint64(ms))
 	b.SetCRC()
 }
