@@ -1,0 +1,75 @@
+package clients_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+func franz() client {
+	return client{name: "franz-go", codecs: allCodecs(), produce: franzProduce, consume: franzConsume}
+}
+
+func franzCodec(codec string) kgo.CompressionCodec {
+	switch codec {
+	case "gzip":
+		return kgo.GzipCompression()
+	case "snappy":
+		return kgo.SnappyCompression()
+	case "lz4":
+		return kgo.Lz4Compression()
+	case "zstd":
+		return kgo.ZstdCompression()
+	default:
+		return kgo.NoCompression()
+	}
+}
+
+// franzProduce uses the defaults: idempotent, acks=all.
+func franzProduce(ctx context.Context, addr, topic, codec string, ms []message) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(topic),
+		kgo.ProducerBatchCompression(franzCodec(codec)), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	records := make([]*kgo.Record, len(ms))
+	for i, m := range ms {
+		records[i] = &kgo.Record{
+			Key: []byte(m.Key), Value: []byte(m.Value),
+			Headers: []kgo.RecordHeader{{Key: m.HeaderKey, Value: []byte(m.HeaderValue)}},
+		}
+	}
+	return cl.ProduceSync(ctx, records...).FirstErr()
+}
+
+func franzConsume(ctx context.Context, addr, topic string, n int) ([]message, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumePartitions(
+		map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}))
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	var ms []message
+	for len(ms) < n {
+		fetches := cl.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			return ms, fmt.Errorf("after %d messages: %w", len(ms), err)
+		}
+		var errs []error
+		fetches.EachError(func(_ string, _ int32, err error) { errs = append(errs, err) })
+		if len(errs) > 0 {
+			return ms, errors.Join(errs...)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			m := message{Key: string(r.Key), Value: string(r.Value)}
+			if len(r.Headers) > 0 {
+				m.HeaderKey, m.HeaderValue = r.Headers[0].Key, string(r.Headers[0].Value)
+			}
+			ms = append(ms, m)
+		})
+	}
+	return ms, nil
+}
