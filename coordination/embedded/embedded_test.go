@@ -58,7 +58,7 @@ func TestConformanceMemory(t *testing.T) {
 
 func TestConformanceDurable(t *testing.T) {
 	t.Parallel()
-	for name, limit := range map[string]int64{"default": 0, "rotating always": 1} {
+	for name, limit := range map[string]int64{"default": 0, "rotating often": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var dirs sync.Map

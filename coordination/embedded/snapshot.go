@@ -123,6 +123,9 @@ func (t *tree) restore(path string, n *node) error {
 		if len(t.nodes) > 1 {
 			return errors.New("the root is not first")
 		}
+		if n.owner != 0 {
+			return errors.New("the root is ephemeral")
+		}
 		t.nodes["/"] = n
 		return nil
 	}

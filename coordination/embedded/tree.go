@@ -146,6 +146,9 @@ func (t *tree) link(path string, n *node) (*node, error) {
 	if p == nil {
 		return nil, fmt.Errorf("create %s: parent: %w", path, core.ErrNotFound)
 	}
+	if p.owner != 0 {
+		return nil, fmt.Errorf("create %s: %w", path, core.ErrEphemeralParent)
+	}
 	if p.names == nil {
 		p.names = map[string]struct{}{}
 	}
