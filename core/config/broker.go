@@ -42,7 +42,7 @@ type Broker struct {
 	ControlledShutdownRetries int
 	ControlledShutdownBackoff time.Duration
 
-	// TopicDefaults of a topic's configuration: a topic without settings of its own.
+	// DefaultTopic is the configuration of a topic without settings of its own.
 	DefaultTopic *Topic
 }
 
@@ -163,12 +163,12 @@ func (b *Broker) AdvertisedAt(hostname string, bound map[string]int32) []Listene
 }
 
 // NewBroker makes the typed view. The values were checked when they were loaded.
-func (s *Static) NewBroker() (*Broker, error) { return newBroker(s, s.Get, s.topicBase) }
+func (s *Static) NewBroker() (*Broker, error) { return newBroker(s.Get, s.isGiven, s.topicBase) }
 
-// newBroker reads values through get, which may know newer ones than s.
-func newBroker(s *Static, get func(string) (string, bool), base map[string]string) (*Broker, error) {
+// newBroker reads values through get, which may know altered ones.
+func newBroker(get func(string) (string, bool), given func(string) bool, base map[string]string) (*Broker, error) {
 	r := &reader{get: get}
-	set := resolveListeners(get, s.isGiven, func(name string, err error) {
+	set := resolveListeners(get, given, func(name string, err error) {
 		if r.err == nil {
 			r.err = invalid("%s: %s", name, err)
 		}

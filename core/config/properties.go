@@ -69,6 +69,7 @@ func latin1(b []byte) string {
 type lineReader struct {
 	rest string
 	line int
+	crlf bool // the last natural line ended with \r\n
 }
 
 func (r *lineReader) natural() (string, bool) {
@@ -76,6 +77,7 @@ func (r *lineReader) natural() (string, bool) {
 		return "", false
 	}
 	r.line++
+	r.crlf = false
 	end := strings.IndexAny(r.rest, "\r\n")
 	if end < 0 {
 		line := r.rest
@@ -83,7 +85,7 @@ func (r *lineReader) natural() (string, bool) {
 		return line, true
 	}
 	line := r.rest[:end]
-	if strings.HasPrefix(r.rest[end:], "\r\n") {
+	if r.crlf = strings.HasPrefix(r.rest[end:], "\r\n"); r.crlf {
 		end++
 	}
 	r.rest = r.rest[end+1:]
@@ -93,32 +95,38 @@ func (r *lineReader) natural() (string, bool) {
 const blanks = " \t\f"
 
 // logical is the next line that holds a property, with its continuations joined.
+// Comments and empty lines end where they end; they are not continued. A line that
+// is nothing but a backslash is as if it were not there, except at the end of the
+// text, where Java makes a property without a name of it (unless \r\n ends it).
 func (r *lineReader) logical() (string, int, bool) {
-	var joined string
-	first := 0
+	var joined strings.Builder
+	first, alone := 0, 0 // lines: of the first character; of a backslash just before
 	for {
 		line, ok := r.natural()
 		if !ok {
-			return joined, first, first > 0 && joined != ""
+			return joined.String(), max(first, alone), first > 0 || alone > 0
 		}
 		line = strings.TrimLeft(line, blanks)
 		if first == 0 && (line == "" || line[0] == '#' || line[0] == '!') {
+			alone = 0
 			continue
 		}
 		if first == 0 {
 			first = r.line
 		}
-		joined += line
-		if !continued(joined[len(joined)-len(line):]) {
-			if joined == "" { // a line that held nothing but a backslash
-				first = 0
-				continue
-			}
-			return joined, first, true
+		more := continued(line)
+		if more {
+			line = line[:len(line)-1]
 		}
-		joined = joined[:len(joined)-1]
-		if joined == "" {
-			first = 0 // Java treats what follows as a new line, which may be a comment
+		joined.WriteString(line)
+		switch {
+		case !more && joined.Len() > 0:
+			return joined.String(), first, true
+		case joined.Len() == 0:
+			first, alone = 0, r.line
+			if r.crlf {
+				alone = 0
+			}
 		}
 	}
 }
@@ -200,4 +208,34 @@ func unescape(s string) (string, error) {
 	}
 	flush()
 	return b.String(), nil
+}
+
+// EscapeKey writes a key so that ParseProperties reads it back.
+func EscapeKey(key string) string { return escape(key, true) }
+
+// EscapeValue writes a value so that ParseProperties reads it back.
+func EscapeValue(value string) string { return escape(value, false) }
+
+func escape(s string, key bool) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == '\\':
+			b.WriteString(`\\`)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r == '\f':
+			b.WriteString(`\f`)
+		case r == ' ' && (key || i == 0), key && strings.ContainsRune("=:#!", r):
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }

@@ -142,6 +142,18 @@ func (s *Static) ForListener(listener, name string) (string, bool) {
 	return s.Get(name)
 }
 
+// ForListenerName is Get for a name that may be listener.name.NAME.SETTING: SETTING
+// counts where it was not given.
+func (s *Static) ForListenerName(name string) (string, bool) {
+	if g, ok := s.given[name]; ok {
+		return g.value, true
+	}
+	if set, ok := s.table.Resolve(name); ok {
+		return s.Get(set.Name)
+	}
+	return "", false
+}
+
 // Prefixed has what was given under a prefix, by the rest of its name:
 // Prefixed("plugin.mine.") answers {"path": ...}.
 func (s *Static) Prefixed(prefix string) map[string]string {
