@@ -14,9 +14,11 @@ import (
 // answer to a version that is not spoken (KIP-511).
 func apiVersions() endpoint {
 	return plain(0, 4, kmsg.NewPtrApiVersionsRequest,
+		[]field{text().from(3), text().from(3)},
 		func(_ context.Context, c *call, req *kmsg.ApiVersionsRequest, resp *kmsg.ApiVersionsResponse) error {
 			if c.header.version >= 3 && !(validSoftware(req.ClientSoftwareName) && validSoftware(req.ClientSoftwareVersion)) {
 				resp.ErrorCode = kerr.InvalidRequest.Code
+				c.note(resp.ErrorCode)
 				return nil
 			}
 			c.software = req.ClientSoftwareName + "-" + req.ClientSoftwareVersion
@@ -54,7 +56,8 @@ func (s *Server) unsupportedVersion(ctx context.Context, c *call, e *endpoint, w
 	s.advertise(resp)
 	h := c.header
 	h.version, h.flexible = 0, false
-	w.Reply(encode(h, resp))
+	c.note(resp.ErrorCode)
+	c.reply(w, encode(h, resp))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -30,12 +31,30 @@ type Options struct {
 	Metadata *metadata.Cache
 	Clock    core.Clock
 	Log      *slog.Logger
+	// Producers hands out producer ids.
+	Producers ProducerIDs
+	// Authorizer may be nil: everything is allowed.
+	Authorizer Authorizer
+	// Observer may be nil.
+	Observer Observer
+	// AutoCreateTopics lets Metadata create the topics that it is asked for
+	// (auto.create.topics.enable).
+	AutoCreateTopics bool
+	// FetchMaxBytes bounds the records in a Fetch response (fetch.max.bytes); 0
+	// means Kafka's default.
+	FetchMaxBytes int32
+	// FetchSessions is how many fetch sessions are remembered
+	// (max.incremental.fetch.session.cache.slots); 0 means none.
+	FetchSessions int
 }
 
 // Server answers requests. It is a core.Handler: one Server serves every listener.
 type Server struct {
 	Options
 	endpoints [maxKey + 1]endpoint
+	produces  sync.Pool // of *producing
+	fetches   sync.Pool // of *fetching
+	sessions  *fetchSessions
 }
 
 // maxKey is the highest API key that has a place in the table.
@@ -45,11 +64,12 @@ const maxKey = 92
 type endpoint struct {
 	key      kmsg.Key
 	min, max int16 // versions served
-	// advertisedMin, when lower than min, is what ApiVersions says: see Produce.
+	// advertisedMin is what ApiVersions says. Where it is lower than min, the
+	// versions in between are answered with an error: see Produce.
 	advertisedMin int16
 	// flexible is the first version with tagged fields.
 	flexible int16
-	// serve executes the request. It owns nothing of the call after it returns,
+	// serve executes the request. It keeps nothing of the call after it returns,
 	// except w, when it returned without an error and without a reply.
 	serve func(ctx context.Context, c *call, w core.ReplyWriter) error
 }
@@ -57,6 +77,7 @@ type endpoint struct {
 // call is one request being served.
 type call struct {
 	*session
+	observed
 	header header
 	body   []byte // borrowed: the frame after the header
 }
@@ -64,6 +85,10 @@ type call struct {
 // NewServer makes a server.
 func NewServer(o Options) *Server {
 	s := &Server{Options: o}
+	if s.FetchMaxBytes == 0 {
+		s.FetchMaxBytes = defaultFetchMaxBytes
+	}
+	s.sessions = newFetchSessions(o.Clock, o.FetchSessions)
 	for _, e := range s.table() {
 		s.endpoints[e.key] = e
 	}
@@ -86,6 +111,8 @@ type session struct {
 	principal string
 	// software is what the client calls itself in ApiVersions (KIP-511).
 	software string
+	call     call // the request being served
+	wait     fetchWait
 }
 
 // Serve executes one request.
@@ -98,11 +125,18 @@ func (ss *session) Serve(ctx context.Context, frame []byte, w core.ReplyWriter) 
 	if err != nil {
 		return err
 	}
-	c := &call{session: ss, header: h, body: body}
-	if h.version < e.min || h.version > e.max {
-		return ss.server.unsupportedVersion(ctx, c, e, w)
+	c := &ss.call
+	*c = call{session: ss, header: h, body: body, observed: observed{key: h.key, version: h.version, bytesIn: len(frame)}}
+	if o := ss.server.Observer; o != nil {
+		c.observer, c.start = o, ss.server.Clock.Now()
 	}
-	return e.serve(ctx, c, w)
+	if h.version < e.advertisedMin || h.version > e.max {
+		err = ss.server.unsupportedVersion(ctx, c, e, w)
+	} else {
+		err = e.serve(ctx, c, w)
+	}
+	c.body, c.header.clientID = nil, nil // the frame is no longer ours
+	return err
 }
 
 // Close ends the session.
@@ -136,16 +170,20 @@ func firstFlexible(req kmsg.Request) int16 {
 // errProtocol: the client sent what cannot be answered; its connection is closed.
 var errProtocol = errors.New("protocol error")
 
-// plain serves a key through kmsg: decode, execute after everything that came
-// before, encode.
+// plain serves a key through kmsg: check the layout, decode, execute after
+// everything that came before, encode. handle calls c.note with the errors that it
+// answers, for the Observer.
 func plain[Req kmsg.Request, Resp kmsg.Response](
-	minVersion, maxVersion int16, newReq func() Req,
+	minVersion, maxVersion int16, newReq func() Req, layout []field,
 	handle func(ctx context.Context, c *call, req Req, resp Resp) error,
 ) endpoint {
 	return endpoint{
 		key: kmsg.Key(newReq().Key()), min: minVersion, max: maxVersion, advertisedMin: minVersion,
 		flexible: firstFlexible(newReq()),
 		serve: func(ctx context.Context, c *call, w core.ReplyWriter) error {
+			if err := checkLayout(layout, c.body, c.header.version, c.header.flexible); err != nil {
+				return fmt.Errorf("%s v%d request: %w", c.header.key.Name(), c.header.version, err)
+			}
 			req := newReq()
 			req.SetVersion(c.header.version)
 			if err := req.ReadFrom(c.body); err != nil {
@@ -161,7 +199,7 @@ func plain[Req kmsg.Request, Resp kmsg.Response](
 			if err := handle(ctx, c, req, resp); err != nil {
 				return err
 			}
-			w.Reply(encode(c.header, resp))
+			c.reply(w, encode(c.header, resp))
 			return nil
 		},
 	}

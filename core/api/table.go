@@ -3,6 +3,14 @@ package api
 // table lists every key that is served. ApiVersions advertises exactly these.
 func (s *Server) table() []endpoint {
 	return []endpoint{
+		s.produce(),
+		s.fetch(),
+		s.listOffsets(),
+		s.metadata(),
+		s.findCoordinator(),
 		apiVersions(),
+		s.initProducerID(),
+		s.offsetForLeaderEpoch(),
+		s.describeProducers(),
 	}
 }

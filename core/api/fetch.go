@@ -1,0 +1,192 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/replica"
+)
+
+// Fetch versions with a meaning of their own.
+const (
+	fetchMin          = 4  // the first with magic 2 (KIP-98)
+	fetchLogStart     = 5  // log start offsets (KIP-107)
+	fetchSessionFrom  = 7  // fetch sessions (KIP-227)
+	fetchLeaderEpoch  = 9  // the client's leader epoch (KIP-320)
+	fetchRack         = 11 // rack and preferred replica (KIP-392)
+	fetchFlexible     = 12 // tagged fields; last fetched epoch (KIP-482, KIP-595)
+	fetchTopicIDs     = 13 // topic ids instead of names (KIP-516)
+	fetchReplicaState = 15 // the replica id becomes a tagged field (KIP-903)
+	fetchHints        = 16 // where the leader went (KIP-951)
+	fetchMax          = 18
+)
+
+// defaultFetchMaxBytes is Kafka's fetch.max.bytes.
+const defaultFetchMaxBytes = 55 << 20
+
+// fetch serves Fetch v4-18.
+//
+// Nobody reads the records here: the response is laid out around slices, which the
+// transport sends from where they lie.
+func (s *Server) fetch() endpoint {
+	return endpoint{
+		key: kmsg.Fetch, min: fetchMin, max: fetchMax, advertisedMin: fetchMin, flexible: fetchFlexible,
+		serve: s.serveFetch,
+	}
+}
+
+func (s *Server) serveFetch(ctx context.Context, c *call, w core.ReplyWriter) error {
+	f, ok := s.fetches.Get().(*fetching)
+	if !ok {
+		f = newFetching(s)
+	}
+	if err := f.begin(c); err != nil {
+		f.abandon()
+		return fmt.Errorf("Fetch v%d request: %w", c.header.version, err)
+	}
+	if err := w.Barrier(ctx); err != nil {
+		f.abandon()
+		return err
+	}
+	f.open()
+	if f.failure == 0 {
+		f.resolve(ctx, c)
+		if err := f.collect(ctx, &c.wait); err != nil {
+			f.abandon()
+			return fmt.Errorf("fetch: %w", err)
+		}
+		f.settle()
+	}
+	f.answer(w)
+	return nil
+}
+
+// resolve finds the partitions.
+func (f *fetching) resolve(ctx context.Context, c *call) {
+	var last *fetchPart // of the same topic
+	for i := range f.parts {
+		p := &f.parts[i]
+		if last != nil && last.id == p.id && last.requested == p.requested {
+			p.topic, p.failed = last.topic, last.failed
+		} else {
+			f.resolveTopic(ctx, c, p)
+		}
+		last = p
+		if p.code = p.failed; p.code != 0 {
+			continue
+		}
+		leader, err := f.server.Replicas.Leader(p.topic, p.partition)
+		if err == nil {
+			err = sameTopic(leader, p.id)
+		}
+		if err != nil {
+			p.code, _ = core.KafkaCode(err)
+			continue
+		}
+		p.leader = leader
+	}
+}
+
+func (f *fetching) resolveTopic(ctx context.Context, c *call, p *fetchPart) {
+	p.topic, p.failed = p.requested, 0
+	if f.version >= fetchTopicIDs {
+		t, ok := f.image.TopicByID(p.id)
+		if !ok {
+			p.failed = kerr.UnknownTopicID.Code
+			return
+		}
+		p.topic = t.Name
+	}
+	allowed := false
+	if f.follower() {
+		allowed = c.allowed(ctx, OpClusterAction, ClusterResource, clusterName)
+	} else {
+		allowed = c.allowed(ctx, OpRead, TopicResource, p.topic)
+	}
+	if !allowed {
+		p.failed = kerr.TopicAuthorizationFailed.Code
+	}
+}
+
+// follower reports whether a broker asks, which reads to the end of the log.
+func (f *fetching) follower() bool { return f.replicaID >= 0 }
+
+// read reads every partition once, in order. bytes is the size of all records; now
+// says that the response must not wait for more of them.
+func (f *fetching) read(ctx context.Context) (bytes int, now bool, err error) {
+	left, minOne := int(f.maxBytes), true
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.leader == nil {
+			now = true // it has failed
+			continue
+		}
+		res, err := p.leader.Fetch(ctx, replica.FetchRequest{
+			Offset: p.want.offset, LeaderEpoch: p.want.leaderEpoch, LastFetchedEpoch: p.want.lastFetchedEpoch,
+			Isolation: f.isolation, MaxBytes: min(int(max(p.want.maxBytes, 0)), left), MinOneBatch: minOne,
+			ReplicaID: f.replicaID,
+		})
+		if err != nil {
+			if ctx.Err() != nil {
+				return 0, false, ctx.Err()
+			}
+			if p.code, _ = core.KafkaCode(err); p.code == kerr.UnknownServerError.Code {
+				f.server.Log.Error("fetch failed", "topic", p.topic, "partition", p.partition, "error", err)
+			}
+			now = true
+			continue
+		}
+		p.code, p.res = 0, res
+		if res.Slice != nil {
+			n := res.Slice.Len()
+			bytes += n
+			left = max(left-n, 0)
+			minOne = minOne && n == 0
+		}
+		now = now || res.Diverging != nil
+	}
+	return bytes, now, nil
+}
+
+// drop gives back what was read.
+func (f *fetching) drop() {
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.res.Slice != nil {
+			// Borrowed for reading only: there is nothing to do about an error.
+			_ = p.res.Slice.Close()
+		}
+		p.res = replica.FetchResult{}
+	}
+}
+
+// answer encodes and replies. The state and the slices belong to the transport
+// from then on.
+func (f *fetching) answer(w core.ReplyWriter) {
+	f.note(f.failure)
+	for i := range f.parts {
+		f.note(f.parts[i].code)
+	}
+	f.hints()
+	f.encode()
+	f.observed.reply(w, &f.result)
+}
+
+// hints looks up the leaders that moved.
+func (f *fetching) hints() {
+	if f.version < fetchHints {
+		return
+	}
+	f.image = f.server.Metadata.Current()
+	for i := range f.parts {
+		p := &f.parts[i]
+		p.hint = noHint()
+		if p.code == kerr.NotLeaderForPartition.Code || p.code == kerr.FencedLeaderEpoch.Code {
+			p.hint, f.nodes = hint(f.image, f.listener, p.topic, p.partition, f.nodes)
+		}
+	}
+}
