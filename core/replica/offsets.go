@@ -1,0 +1,182 @@
+package replica
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/record"
+)
+
+// Offsets implements Leader.
+func (p *Partition) Offsets(ctx context.Context, timestamp int64, leaderEpoch int32, iso Isolation) (OffsetAt, error) {
+	none := OffsetAt{Offset: -1, Timestamp: record.NoTimestamp, LeaderEpoch: undefined}
+	ro, err := p.leading(leaderEpoch)
+	if err != nil {
+		return none, err
+	}
+	start, lso, hw, end := p.start.Load(), p.lso.Load(), p.hw.Load(), p.end.Load()
+	below := upTo(iso, lso, hw, end)
+	switch timestamp {
+	case EarliestOffset, EarliestLocalOffset:
+		return OffsetAt{Offset: start, Timestamp: record.NoTimestamp, LeaderEpoch: p.epochCache().at(start)}, nil
+	case LatestTieredOffset:
+		return none, nil
+	case LatestOffset:
+		if err := p.lagging(ro, hw, iso); err != nil {
+			return none, err
+		}
+		return OffsetAt{Offset: below, Timestamp: record.NoTimestamp, LeaderEpoch: ro.epoch}, nil
+	}
+	var at OffsetAt
+	if timestamp == MaxTimestampOffset {
+		at, err = p.newest(ctx, start, end)
+	} else if timestamp >= 0 {
+		at, err = p.firstSince(ctx, timestamp, start, end)
+	} else {
+		return none, core.Failf(kerr.UnsupportedVersion.Code, "Timestamp %d of the request is none that this broker knows.", timestamp)
+	}
+	if err != nil {
+		return none, p.readFailed(start, err)
+	}
+	if at.Offset >= 0 && at.Offset < below {
+		return at, nil
+	}
+	// It may be that the record is there but not committed yet.
+	return none, p.lagging(ro, hw, iso)
+}
+
+// lagging refuses to answer a client while the high watermark has not reached the
+// records of this leader's epoch: an answer could go back in time (KIP-207).
+func (p *Partition) lagging(ro *role, hw int64, iso Isolation) error {
+	if iso == LogEnd || hw >= ro.startOffset {
+		return nil
+	}
+	return core.Failf(kerr.OffsetNotAvailable.Code,
+		"Failed to fetch offsets for partition %s with leader epoch %d as this partition's high watermark (%d) is lagging behind the start offset from the beginning of this epoch (%d).",
+		p.tp, ro.epoch, hw, ro.startOffset)
+}
+
+// firstSince finds the first record whose timestamp is at least ms. Offset is -1
+// where there is none.
+func (p *Partition) firstSince(ctx context.Context, ms, start, end int64) (OffsetAt, error) {
+	none := OffsetAt{Offset: -1, Timestamp: record.NoTimestamp, LeaderEpoch: undefined}
+	chunk, err := p.log.BatchForTimestamp(ctx, ms)
+	for {
+		if err != nil {
+			return none, err
+		}
+		next := chunk.Next
+		b, err2 := readBatch(chunk)
+		if err2 != nil || b == nil {
+			return none, err2
+		}
+		if b.MaxTimestamp() >= ms {
+			at, err := p.search(b, func(records []byte) (record.Found, bool, error) {
+				return record.FindTimestamp(b, records, start, ms)
+			})
+			if err != nil || at.Offset >= 0 {
+				return at, err
+			}
+		}
+		// All its matching records lie below the log's start; the next one will do.
+		if next >= end {
+			return none, nil
+		}
+		chunk, err = p.log.Read(ctx, core.ReadRequest{From: next, Below: end, MinOneBatch: true})
+	}
+}
+
+// newest finds the first of the records with the highest timestamp (KIP-734).
+func (p *Partition) newest(ctx context.Context, start, end int64) (OffsetAt, error) {
+	none := OffsetAt{Offset: -1, Timestamp: record.NoTimestamp, LeaderEpoch: undefined}
+	best, from := record.NoTimestamp, int64(-1)
+	for _, s := range p.log.State().Segments {
+		if s.MaxTimestamp > best {
+			best, from = s.MaxTimestamp, s.MaxTimestampOffset
+		}
+	}
+	if from < 0 || from >= end {
+		return none, nil
+	}
+	chunk, err := p.log.Read(ctx, core.ReadRequest{From: max(from, start), Below: end, MinOneBatch: true})
+	if err != nil {
+		return none, err
+	}
+	b, err := readBatch(chunk)
+	if err != nil || b == nil {
+		return none, err
+	}
+	return p.search(b, func(records []byte) (record.Found, bool, error) { return record.FindMaxTimestamp(b, records) })
+}
+
+// search opens a batch and looks for a record in it.
+func (p *Partition) search(b record.Batch, find func(records []byte) (record.Found, bool, error)) (OffsetAt, error) {
+	none := OffsetAt{Offset: -1, Timestamp: record.NoTimestamp, LeaderEpoch: undefined}
+	buf := p.m.buffer()
+	defer p.m.giveBack(buf)
+	records, err := b.Records(p.m.decompress, (*buf)[:0])
+	if err != nil {
+		return none, err
+	}
+	f, ok, err := find(records)
+	if err != nil || !ok {
+		return none, err
+	}
+	return OffsetAt{Offset: f.Offset, Timestamp: f.Timestamp, LeaderEpoch: b.LeaderEpoch()}, nil
+}
+
+// DeleteRecords implements Leader.
+func (p *Partition) DeleteRecords(ctx context.Context, offset int64) (int64, error) {
+	if _, err := p.leading(-1); err != nil {
+		return -1, err
+	}
+	if !p.cfg.Load().Delete {
+		return -1, core.Failf(kerr.PolicyViolation.Code,
+			"Records of partition %s can not be deleted due to the configured policy: cleanup.policy of the topic does not contain delete.", p.tp)
+	}
+	p.write.Lock()
+	defer p.write.Unlock()
+	if _, err := p.leading(-1); err != nil {
+		return -1, err
+	}
+	hw := p.hw.Load()
+	if offset == -1 {
+		offset = hw
+	}
+	if offset < 0 {
+		return -1, core.Failf(kerr.OffsetOutOfRange.Code, "The offset %d for partition %s is not valid.", offset, p.tp)
+	}
+	if offset > hw {
+		return -1, core.Failf(kerr.OffsetOutOfRange.Code,
+			"Cannot increment the log start offset to %d of partition %s since it is larger than the high watermark %d", offset, p.tp, hw)
+	}
+	if err := p.trim(ctx, offset); err != nil {
+		return -1, err
+	}
+	return p.start.Load(), nil
+}
+
+// trim moves the log's start up to offset, which is not above the high watermark.
+// The write lock is held.
+func (p *Partition) trim(ctx context.Context, offset int64) error {
+	if offset <= p.start.Load() {
+		return nil
+	}
+	if f := p.fault.Load(); f != nil {
+		return f.err
+	}
+	if err := p.log.TrimTo(ctx, offset); err != nil {
+		return p.failed("trim", err)
+	}
+	p.start.Store(offset)
+	p.m.startsMoved.Store(true)
+	p.mu.Lock()
+	p.settle()
+	p.mu.Unlock()
+	if c, changed := p.epochCache().truncateStart(offset); changed {
+		return p.storeEpochs(ctx, c)
+	}
+	return nil
+}
