@@ -1,0 +1,3 @@
+// Package txn is for producer ids and transactions. It hands out producer ids;
+// the coordination of transactions has its place here.
+package txn
