@@ -68,11 +68,13 @@ func NewStream(conn net.Conn, stall time.Duration, clock core.Clock) Stream {
 	return &netStream{conn: conn, stall: stall, clock: clock}
 }
 
+// Receive implements Stream; it holds a buffer while it waits.
 func (s *netStream) Receive(into func() []byte, idle func()) (int, error) {
 	idle()
 	return s.conn.Read(into())
 }
 
+// Send implements Stream.
 func (s *netStream) Send(bufs [][]byte, _ bool) error {
 	for _, b := range bufs {
 		for len(b) > 0 {
@@ -92,8 +94,10 @@ func (s *netStream) Send(bufs [][]byte, _ bool) error {
 	return nil
 }
 
+// PeerGone implements Stream: it cannot tell.
 func (s *netStream) PeerGone() bool { return false }
 
+// CloseWrite implements HalfCloser, where the connection does.
 func (s *netStream) CloseWrite() error {
 	if h, ok := s.conn.(HalfCloser); ok {
 		return h.CloseWrite()

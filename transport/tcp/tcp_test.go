@@ -1,0 +1,28 @@
+package tcp
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/transport/transporttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func dialRaw(ctx context.Context, _ core.Transport, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+func TestConformance(t *testing.T) {
+	for name, opts := range map[string]Options{"sendfile": {}, "copy": {NoSendfile: true}} {
+		t.Run(name, func(t *testing.T) {
+			transporttest.Run(t, func(*testing.T) core.Transport { return New(opts) },
+				transporttest.Options{DialRaw: dialRaw, MaxPending: 256})
+		})
+	}
+}
