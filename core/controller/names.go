@@ -1,0 +1,44 @@
+package controller
+
+import (
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/millrace/millrace/core"
+)
+
+// maxNameLength leaves room for the partition's number in the name of a directory.
+const maxNameLength = 249
+
+// CheckTopicName answers an INVALID_TOPIC_EXCEPTION that says what is wrong with the
+// name, or nil.
+func CheckTopicName(name string) error {
+	code := kerr.InvalidTopicException.Code
+	switch {
+	case name == "":
+		return core.Failf(code, "Topic name is invalid: the empty string is not allowed")
+	case name == "." || name == "..":
+		return core.Failf(code, "Topic name is invalid: '.' or '..' is not allowed")
+	case len(name) > maxNameLength:
+		return core.Failf(code, "Topic name is invalid: the length of '%s' is longer than the max allowed length %d", name, maxNameLength)
+	}
+	for i := range len(name) {
+		if !legal(name[i]) {
+			return core.Failf(code, "Topic name is invalid: '%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", name)
+		}
+	}
+	return nil
+}
+
+func legal(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+}
+
+// metricName is what a topic is called in the names of metrics, where '.' and '_'
+// are the same; two topics may not have the same one.
+func metricName(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
+
+func collisionError(name, other string) error {
+	return core.Failf(kerr.InvalidTopicException.Code, "Topic '%s' collides with existing topic: %s", name, other)
+}
