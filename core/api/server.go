@@ -69,6 +69,9 @@ type endpoint struct {
 	advertisedMin int16
 	// flexible is the first version with tagged fields.
 	flexible int16
+	// layout is what requests are checked against before kmsg decodes them; nil for
+	// keys with decoders of their own.
+	layout []field
 	// serve executes the request. It keeps nothing of the call after it returns,
 	// except w, when it returned without an error and without a reply.
 	serve func(ctx context.Context, c *call, w core.ReplyWriter) error
@@ -179,7 +182,7 @@ func plain[Req kmsg.Request, Resp kmsg.Response](
 ) endpoint {
 	return endpoint{
 		key: kmsg.Key(newReq().Key()), min: minVersion, max: maxVersion, advertisedMin: minVersion,
-		flexible: firstFlexible(newReq()),
+		flexible: firstFlexible(newReq()), layout: layout,
 		serve: func(ctx context.Context, c *call, w core.ReplyWriter) error {
 			if err := checkLayout(layout, c.body, c.header.version, c.header.flexible); err != nil {
 				return fmt.Errorf("%s v%d request: %w", c.header.key.Name(), c.header.version, err)
