@@ -35,7 +35,10 @@ type apiTable struct {
 	duration, wait *prometheus.HistogramVec
 }
 
-// API is the handle for an API key. It is made at the first call and is the same
+// unknownAPI is what kmsg.NameForKey calls keys that it does not know.
+const unknownAPI = "Unknown"
+
+// API is the handle for an API key; keys that Kafka does not have share one. It is made at the first call and is the same
 // ever after; a call costs an atomic load.
 func (m *Metrics) API(key int16) *API {
 	i := int(key)
@@ -50,6 +53,12 @@ func (m *Metrics) API(key int16) *API {
 	if a := m.apis.byKey[i].Load(); a != nil {
 		return a
 	}
+	if kmsg.NameForKey(int16(i)) == unknownAPI {
+		if a := m.apis.byKey[maxAPIs].Load(); a != nil {
+			return a
+		}
+		i = maxAPIs
+	}
 	a := &API{key: int16(i)}
 	a.duration, a.wait = m.apis.duration.WithLabelValues(a.name()), m.apis.wait.WithLabelValues(a.name())
 	m.apis.byKey[i].Store(a)
@@ -58,7 +67,7 @@ func (m *Metrics) API(key int16) *API {
 
 func (a *API) name() string {
 	if a.key == maxAPIs {
-		return "Unknown"
+		return unknownAPI
 	}
 	return kmsg.NameForKey(a.key)
 }
@@ -104,7 +113,7 @@ func (m *Metrics) collectAPIs(e emit) {
 
 // errorName is Kafka's name of an error code.
 func errorName(code int16) string {
-	if e := kerr.TypedErrorForCode(code); e != nil {
+	if e := kerr.TypedErrorForCode(code); e != nil && e.Code == code {
 		return e.Message
 	}
 	return strconv.Itoa(int(code))

@@ -220,7 +220,7 @@ func TestOddKeysVersionsAndCodes(t *testing.T) {
 		m.API(key).Error(9999)
 		m.API(key).Error(0)
 	}
-	if m.API(-5) != m.API(3000) || m.API(127) == m.API(128) {
+	if m.API(-5) != m.API(3000) || m.API(127) != m.API(128) || m.API(0) == m.API(127) {
 		t.Error("keys out of range share a handle")
 	}
 	if _, err := m.Gatherer().Gather(); err != nil {
