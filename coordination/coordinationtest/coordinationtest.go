@@ -33,7 +33,7 @@ type Options struct {
 
 // patience is how long the suite waits for what must come. It is never waited out
 // unless the coordinator is wrong.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // Run runs the suite, each check in a subtest of its own.
 func Run(t *testing.T, o Options) {
@@ -185,22 +185,29 @@ func (s *suite) watch(ctx context.Context, cs core.CoordinatorSession, path stri
 	return ch
 }
 
+// event takes one event. One must come for a change made since the watch was
+// armed, or since the last event was taken.
+func (s *suite) event(ch <-chan core.Event, path, what string) {
+	s.Helper()
+	select {
+	case e, ok := <-ch:
+		if !ok {
+			s.Fatalf("%s: the watch of %s was closed", what, path)
+		}
+		if e.Path != path {
+			s.Fatalf("%s: the watch of %s has an event of %q", what, path, e.Path)
+		}
+	case <-s.ctx.Done():
+		s.Fatalf("%s: no event of %s within %v", what, path, patience)
+	}
+}
+
 // until takes events until done says that what it sees is right. This is how a
 // watch is used: armed, then look, then look again after each event.
 func (s *suite) until(ch <-chan core.Event, path, what string, done func() bool) {
 	s.Helper()
 	for !done() {
-		select {
-		case e, ok := <-ch:
-			if !ok {
-				s.Fatalf("%s: the watch of %s was closed", what, path)
-			}
-			if e.Path != path {
-				s.Fatalf("%s: the watch of %s has an event of %q", what, path, e.Path)
-			}
-		case <-s.ctx.Done():
-			s.Fatalf("%s: no event of %s within %v", what, path, patience)
-		}
+		s.event(ch, path, what)
 	}
 }
 

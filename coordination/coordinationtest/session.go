@@ -79,33 +79,45 @@ func checkExpire(s *suite) {
 
 func checkWatchEvents(s *suite) {
 	cs, writer := s.open(), s.open()
-	ch := s.watch(s.ctx, cs, "/w") // not there yet
-	s.commit(writer, core.Create("/w", []byte("0")))
-	s.until(ch, "/w", "create", func() bool { _, err := cs.Get(s.ctx, "/w"); return err == nil })
-	s.commit(writer, core.Set("/w", []byte("1"), 0))
-	s.until(ch, "/w", "set", func() bool { return string(s.get(cs, "/w").Data) == "1" })
-	s.commit(writer, core.Create("/w/child", nil))
-	s.until(ch, "/w", "child created", func() bool { return s.get(cs, "/w").Stat.NumChildren == 1 })
-	s.commit(writer, core.Delete("/w/child", 0))
-	s.until(ch, "/w", "child deleted", func() bool { return s.get(cs, "/w").Stat.NumChildren == 0 })
-	s.commit(writer, core.Delete("/w", 1))
-	s.until(ch, "/w", "delete", func() bool { _, err := cs.Get(s.ctx, "/w"); return errors.Is(err, core.ErrNotFound) })
-	s.commit(writer, core.Create("/w", []byte("2")))
-	s.until(ch, "/w", "create again", func() bool { _, err := cs.Get(s.ctx, "/w"); return err == nil })
-	// A session hears of its own commits as well, and two watches are independent.
-	second := s.watch(s.ctx, cs, "/w")
-	s.commit(cs, core.Set("/w", []byte("3"), 0))
-	for _, c := range []<-chan core.Event{ch, second} {
-		s.until(c, "/w", "own set", func() bool { return string(s.get(cs, "/w").Data) == "3" })
+	long := s.watch(s.ctx, cs, "/w") // not there yet
+	exists := func() bool { _, err := cs.Get(s.ctx, "/w"); return err == nil }
+	for _, c := range []struct {
+		what string
+		by   core.CoordinatorSession // a session hears of its own commits as well
+		op   core.Op
+		seen func() bool
+	}{
+		{"create", writer, core.Create("/w", []byte("0")), exists},
+		{"set", writer, core.Set("/w", []byte("1"), 0), func() bool { return string(s.get(cs, "/w").Data) == "1" }},
+		{"own set", cs, core.Set("/w", []byte("2"), 1), func() bool { return string(s.get(cs, "/w").Data) == "2" }},
+		{"child created", writer, core.Create("/w/child", nil), func() bool { return s.get(cs, "/w").Stat.NumChildren == 1 }},
+		{"child deleted", writer, core.Delete("/w/child", 0), func() bool { return s.get(cs, "/w").Stat.NumChildren == 0 }},
+		{"ephemeral child", writer, core.CreateEphemeral("/w/e", nil), func() bool { return s.get(cs, "/w").Stat.NumChildren == 1 }},
+		{"ephemeral child deleted", cs, core.Delete("/w/e", 0), func() bool { return s.get(cs, "/w").Stat.NumChildren == 0 }},
+		{"delete", writer, core.Delete("/w", 2), func() bool { return !exists() }},
+		{"own create", cs, core.Create("/w", nil), exists},
+	} {
+		// A fresh watch has no older event that could be taken for this one.
+		ctx, cancel := context.WithCancel(s.ctx)
+		fresh := s.watch(ctx, cs, "/w")
+		s.commit(c.by, c.op)
+		for _, ch := range []<-chan core.Event{long, fresh} {
+			s.event(ch, "/w", c.what)
+			s.until(ch, "/w", c.what, c.seen)
+		}
+		cancel() // ends this watch and no other
+		s.wantClosed(fresh, c.what+": cancelled context")
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	third := s.watch(ctx, cs, "/w")
-	cancel()
-	s.wantClosed(third, "cancelled context")
-	s.commit(writer, core.Set("/w", []byte("4"), 1))
-	for _, c := range []<-chan core.Event{ch, second} {
-		s.until(c, "/w", "set after another watch has ended", func() bool { return string(s.get(cs, "/w").Data) == "4" })
+	// What the end of a session removes is news as well.
+	brief := s.open()
+	s.commit(brief, core.CreateEphemeral("/w/e", nil))
+	s.sync(cs, "/w")
+	child, parent := s.watch(s.ctx, cs, "/w/e"), s.watch(s.ctx, cs, "/w")
+	if err := brief.Close(); err != nil {
+		s.Fatalf("Close: %v", err)
 	}
+	s.event(child, "/w/e", "end of the owner")
+	s.event(parent, "/w", "end of a child's owner")
 }
 
 func checkWatchEnds(s *suite) {

@@ -511,3 +511,26 @@ func TestManyGenerations(t *testing.T) {
 		}
 	}
 }
+
+// TestLogOfLostSnapshot: the next log is in use, so its snapshot was there.
+func TestLogOfLostSnapshot(t *testing.T) {
+	t.Parallel()
+	log, ends, states := history(t, t.TempDir())
+	dir := writeLog(t, log)
+	next := filepath.Join(dir, "log-1")
+	if err := os.WriteFile(next, log[:ends[0]], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := state(t, dir); !errors.Is(err, core.ErrCorrupt) || !strings.Contains(err.Error(), "snapshot-1 is missing") {
+		t.Errorf("got %v, want %v", err, core.ErrCorrupt)
+	}
+	if err := os.Truncate(next, headerSize); err != nil { // made, never used
+		t.Fatal(err)
+	}
+	if got, err := state(t, dir); err != nil || got != states[len(states)-1] {
+		t.Errorf("with an unused next log: %v", err)
+	}
+	if _, err := os.Stat(next); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the unused log is still there: %v", err)
+	}
+}

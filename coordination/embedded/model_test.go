@@ -232,3 +232,60 @@ func crashed(t *testing.T, c *Coordinator, dir string) string {
 	}
 	return copyDir(t, dir)
 }
+
+// TestStageModel stages several commits, of two sessions, and ends of sessions in
+// one batch, as concurrent callers have it: a refused commit must leave nothing
+// behind for those after it.
+func TestStageModel(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		tr, m := newTree(), model{"/": {}}
+		for range 100 {
+			st := newStage(tr)
+			for range 1 + r.IntN(12) {
+				session := 1 + r.Int64N(2)
+				if r.IntN(15) == 0 {
+					st.end(session)
+					m.end(session)
+					continue
+				}
+				known := slices.Sorted(maps.Keys(m))
+				ops := make([]core.Op, 1+r.IntN(6))
+				for i := range ops {
+					ops[i] = randomOp(r, known)
+				}
+				_, err := st.commit(session, ops)
+				after, _, index, want := m.commit(session, ops)
+				if !errors.Is(err, want) || want == nil && err != nil {
+					t.Fatalf("seed %d: commit %v: got %v, want %v", seed, ops, err, want)
+				}
+				if op, ok := errors.AsType[*core.OpError](err); ok && op.Index != index {
+					t.Fatalf("seed %d: commit %v: got %v at %d, want it at %d", seed, ops, err, op.Index, index)
+				}
+				m = after
+			}
+			for _, x := range st.txns {
+				if err := tr.apply(x); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+			checkTree(t, tr)
+			for p, meta := range st.over { // the stage foresaw what the tree became
+				if n := tr.nodes[p]; (n == nil) != (meta == nil) || n != nil && n.meta != *meta {
+					t.Fatalf("seed %d: %s was staged as %+v and is %+v", seed, p, meta, n)
+				}
+			}
+			if len(tr.nodes) != len(m) {
+				t.Fatalf("seed %d: %d nodes, want %d", seed, len(tr.nodes), len(m))
+			}
+			for p, want := range m {
+				n := tr.nodes[p]
+				if n == nil || string(n.data) != want.data || n.version != want.version || n.owner != want.owner ||
+					int(n.stat().Cversion) != want.changes || int(n.creates) != want.creates {
+					t.Fatalf("seed %d: %s is %+v, want %+v", seed, p, n, want)
+				}
+			}
+		}
+	}
+}
