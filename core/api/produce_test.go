@@ -24,7 +24,7 @@ func TestProduceDecodesLikeKmsg(t *testing.T) {
 	s := newCluster(t).connect(t).server
 	rng := rand.New(rand.NewPCG(3, 4))
 	for v := int16(0); v <= produceMax; v++ {
-		for range 300 {
+		for range 100 {
 			req, ok := randomRequest(rng, kmsg.Produce, v).(*kmsg.ProduceRequest)
 			if !ok {
 				t.Fatal("not a produce request")
@@ -391,7 +391,7 @@ func TestProduceAcknowledgedAtTheLastMoment(t *testing.T) {
 	req := produceTo(9, -1, "x")
 	req.TimeoutMillis = 0
 	frame := frameOf(req)
-	for range 2000 {
+	for range 500 {
 		w := newWriter()
 		if err := ss.Serve(t.Context(), bytes.Clone(frame), w); err != nil {
 			t.Fatal(err)
