@@ -1,0 +1,133 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+
+	"go.uber.org/dig"
+	"go.uber.org/fx"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/config"
+	"github.com/millrace/millrace/core/telemetry"
+)
+
+// Version is the release of this broker.
+const Version = "0.1.0-dev"
+
+// Options say how to assemble a broker. The zero value has Kafka's defaults and
+// nothing to build it from.
+type Options struct {
+	// Sources are where the settings come from.
+	Sources config.Sources
+	// Settings are given in Go; they win over Sources.
+	Settings map[string]string
+	// Parts are the factories to choose from.
+	Parts []Part
+	// Clock is the machine's when nil.
+	Clock core.Clock
+	// Log replaces the logger that the settings describe.
+	Log *slog.Logger
+	// LogOutput is where the logger that the settings describe writes: standard
+	// error when nil.
+	LogOutput io.Writer
+}
+
+// Broker is a whole broker. Make it with New; Start it once.
+type Broker struct {
+	app     *fx.App
+	log     *slog.Logger
+	network *network
+	member  *member
+	web     *web
+	store   *store
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// New assembles a broker: it reads the settings and checks that the parts fit, but
+// opens no file and no port. An error in the settings wraps core.ErrInvalidConfig,
+// and an unknown part core.ErrUnknownComponent.
+func New(o Options) (*Broker, error) {
+	if o.Clock == nil {
+		o.Clock = core.SystemClock{}
+	}
+	if o.LogOutput == nil {
+		o.LogOutput = os.Stderr
+	}
+	b := &Broker{}
+	b.app = fx.New(
+		fx.NopLogger,
+		fx.Supply(o),
+		fx.Provide(
+			newRegistries, newTable, newStatic, config.NewDynamic, newSettings, newLogger, newMetrics,
+			newCache, newFeed, newCompressors, newPolicies, newController, newPeers,
+			newWeb, newCoordination, newStore, newReplicas, newAPIServer, newNetwork, newMember,
+		),
+		fx.Invoke(attachSources),
+		fx.Options(o.Parts...),
+		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member),
+	)
+	if err := b.app.Err(); err != nil {
+		return nil, dig.RootCause(err)
+	}
+	return b, nil
+}
+
+// Start opens everything, in order, and returns when the broker serves: its logs are
+// recovered, it is registered, and it knows the leaders of its partitions. When ctx
+// ends first, or a part fails, what was opened is closed again.
+func (b *Broker) Start(ctx context.Context) error {
+	if err := b.app.Start(ctx); err != nil {
+		return fmt.Errorf("start the broker: %w", err)
+	}
+	b.web.set(telemetry.Running)
+	b.log.Info("ready", "broker", b.member.settings.Broker().ID, "cluster", b.member.cache.Current().ClusterID,
+		"listeners", b.Addrs(), "http", b.web.addr(), "log.dirs", b.store.dirs())
+	return nil
+}
+
+// Addrs are the bound addresses by the names of their listeners.
+func (b *Broker) Addrs() map[string]string {
+	addrs := map[string]string{}
+	for name, a := range b.network.addrs() {
+		addrs[name] = a.String()
+	}
+	return addrs
+}
+
+// Addr is the bound address of a listener; nil when there is none of that name.
+func (b *Broker) Addr(listener string) net.Addr { return b.network.addrs()[listener] }
+
+// Transport is the running transport of a listener, for clients in this process; nil
+// before Start and when there is none of that name.
+func (b *Broker) Transport(listener string) core.Transport { return b.network.transport(listener) }
+
+// Done is closed when the broker cannot go on and has to be stopped; Err says why.
+func (b *Broker) Done() <-chan struct{} { return b.member.failed }
+
+// Err is why Done was closed.
+func (b *Broker) Err() error { return b.member.err() }
+
+// Stop ends the broker: it accepts nothing new, finishes what is in service, flushes
+// and closes the logs and marks the shutdown as clean. When ctx ends first, what is
+// left is cut short. Safe to call twice, and after a failed Start.
+func (b *Broker) Stop(ctx context.Context) error {
+	b.stopOnce.Do(func() {
+		b.web.set(telemetry.ShuttingDown)
+		b.log.Info("stopping")
+		if err := b.app.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			b.stopErr = fmt.Errorf("stop the broker: %w", err)
+			return
+		}
+		b.log.Info("stopped")
+	})
+	return b.stopErr
+}

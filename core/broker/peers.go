@@ -1,0 +1,44 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/core/metadata"
+)
+
+// peers carries the controller's requests to brokers. Those to this broker are
+// executed here, without a detour through the network; others come with clusters.
+type peers struct {
+	settings *settings
+	cache    *metadata.Cache
+	replicas *replicas
+}
+
+func newPeers(s *settings, cache *metadata.Cache, r *replicas) *peers {
+	return &peers{settings: s, cache: cache, replicas: r}
+}
+
+// Send implements controller.Sender.
+func (p *peers) Send(ctx context.Context, broker int32, req kmsg.Request) (kmsg.Response, error) {
+	if broker != p.settings.Broker().ID {
+		return nil, fmt.Errorf("request to broker %d: this broker runs alone", broker)
+	}
+	switch r := req.(type) {
+	case *kmsg.LeaderAndISRRequest:
+		return p.replicas.manager.ApplyLeaderAndISR(ctx, r), nil
+	case *kmsg.StopReplicaRequest:
+		return p.replicas.manager.StopReplicas(ctx, r), nil
+	case *kmsg.UpdateMetadataRequest:
+		resp := kmsg.NewPtrUpdateMetadataResponse()
+		if err := p.cache.Apply(r); err != nil {
+			resp.ErrorCode = kerr.StaleControllerEpoch.Code
+		}
+		return resp, nil
+	default:
+		return nil, fmt.Errorf("a %s request is not for brokers", kmsg.NameForKey(req.Key()))
+	}
+}

@@ -1,0 +1,79 @@
+package broker
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/api"
+	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/metadata"
+	"github.com/millrace/millrace/core/telemetry"
+	"github.com/millrace/millrace/core/txn"
+)
+
+// newCache is this broker's view of the cluster; the cluster's id is filled in when
+// it is known.
+func newCache() *metadata.Cache { return metadata.NewCache("") }
+
+// newController makes the controller of this broker; it acts while member runs it.
+func newController(s *settings, log *slog.Logger, cache *metadata.Cache, feed *controller.ConfigFeed, p *peers) (*controller.Controller, error) {
+	b := s.Broker()
+	return controller.New(controller.Config{
+		BrokerID: b.ID, Sender: p, Clock: s.clock, Log: log.With("part", "controller"),
+		Random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // spreads replicas, guards nothing
+		Metadata: cache, Feed: feed, Rules: func() controller.Rules { return s.Snapshot() }, InterBroker: b.InterBrokerListener,
+		Settings: func() controller.Settings {
+			b := s.Broker()
+			c := controller.DefaultSettings()
+			c.NumPartitions, c.ReplicationFactor = b.Topics.Partitions, b.Topics.ReplicationFactor
+			c.DeleteTopics, c.RequestTimeout = b.Topics.DeleteEnable, b.RequestTimeout
+			c.UncleanElection = b.DefaultTopic.UncleanLeaderElection
+			return c
+		},
+	})
+}
+
+// apiServer makes the handler of requests once everything behind it is there.
+type apiServer struct {
+	settings   *settings
+	log        *slog.Logger
+	replicas   *replicas
+	controller *controller.Controller
+	cache      *metadata.Cache
+	tree       *coordination
+	store      *store
+	metrics    *telemetry.Metrics
+}
+
+func newAPIServer(s *settings, log *slog.Logger, r *replicas, c *controller.Controller, cache *metadata.Cache,
+	tree *coordination, st *store, m *telemetry.Metrics,
+) *apiServer {
+	return &apiServer{settings: s, log: log, replicas: r, controller: c, cache: cache, tree: tree, store: st, metrics: m}
+}
+
+func (a *apiServer) handler() core.Handler {
+	b := a.settings.Broker()
+	return api.NewServer(api.Options{
+		NodeID: b.ID, Replicas: a.replicas.manager, Admin: a.controller, Metadata: a.cache,
+		Clock: a.settings.clock, Log: a.log.With("part", "api"),
+		Producers: txn.NewProducerIDs(b.ID, a.tree.sessions.get),
+		Observer:  &observer{a.metrics}, AutoCreateTopics: b.Topics.AutoCreate,
+		FetchMaxBytes: b.Network.FetchMaxBytes, FetchSessions: b.Network.FetchSessionSlots,
+	})
+}
+
+// observer turns answered requests into metrics.
+type observer struct{ metrics *telemetry.Metrics }
+
+// Request implements api.Observer.
+func (o *observer) Request(key kmsg.Key, version int16, start time.Time, bytesIn, bytesOut int, code int16) {
+	h := o.metrics.API(key.Int16())
+	h.Served(version, time.Since(start))
+	h.RequestBytes.Add(int64(bytesIn))
+	h.ResponseBytes.Add(int64(bytesOut))
+	h.Error(code)
+}

@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"maps"
+	"sync/atomic"
+
+	"go.uber.org/fx"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/metadata"
+	"github.com/millrace/millrace/core/telemetry"
+)
+
+// web is metrics, health and profiles over HTTP. It starts first and stops last, so
+// that a broker that recovers for long can be watched.
+type web struct {
+	settings *settings
+	server   *telemetry.Server
+	state    atomic.Int32 // telemetry.BrokerState
+}
+
+var errNotReady = errors.New("the broker is not ready: it is starting or stopping")
+
+func newWeb(lc fx.Lifecycle, s *settings, log *slog.Logger, m *telemetry.Metrics) *web {
+	w := &web{settings: s}
+	w.server = telemetry.NewServer(telemetry.Handler(telemetry.Pages{
+		Metrics: m, Pprof: s.Broker().Pprof,
+		Ready: func() error {
+			if telemetry.BrokerState(w.state.Load()) != telemetry.Running {
+				return errNotReady
+			}
+			return nil
+		},
+	}), log.With("part", "http"))
+	lc.Append(fx.StartStopHook(w.start, w.server.Close))
+	return w
+}
+
+func (w *web) start(ctx context.Context) error {
+	w.set(telemetry.Starting)
+	if addr := w.settings.Broker().HTTPListener; addr != "" {
+		return w.server.Start(ctx, addr)
+	}
+	return nil
+}
+
+func (w *web) set(s telemetry.BrokerState) { w.state.Store(int32(s)) }
+
+// addr is the bound address; empty when there is none.
+func (w *web) addr() string {
+	if a := w.server.Addr(); a != nil {
+		return a.String()
+	}
+	return ""
+}
+
+// sources let the metrics look at the parts when somebody asks.
+type sources struct {
+	web        *web
+	settings   *settings
+	replicas   *replicas
+	controller *controller.Controller
+	cache      *metadata.Cache
+	network    *network
+	store      *store
+	member     *member
+}
+
+// attachSources is run once everything is assembled.
+func attachSources(m *telemetry.Metrics, w *web, s *settings, r *replicas, c *controller.Controller,
+	cache *metadata.Cache, n *network, st *store, mb *member,
+) {
+	o := &sources{web: w, settings: s, replicas: r, controller: c, cache: cache, network: n, store: st, member: mb}
+	m.Attach(telemetry.Sources{
+		Broker: o.broker, Replicas: o.replicaState, Controller: o.controllerState, Cluster: o.cluster,
+		Listeners: func() iter.Seq2[string, core.ListenerStats] { return maps.All(n.stats()) },
+		Dirs:      o.dirs, Logs: o.logs,
+	})
+}
+
+func (o *sources) broker() telemetry.BrokerInfo {
+	return telemetry.BrokerInfo{
+		Version: Version, ID: o.settings.Broker().ID, ClusterID: o.cache.Current().ClusterID,
+		State: telemetry.BrokerState(o.web.state.Load()), Coordination: o.member.connected.Load(),
+	}
+}
+
+func (o *sources) replicaState() (s telemetry.ReplicaState) {
+	m := o.replicas.running()
+	if m == nil {
+		return s
+	}
+	for _, p := range m.Partitions() {
+		s.Partitions++
+		if p.Offline != nil {
+			s.OfflineReplicas++
+			continue
+		}
+		if !p.Leader {
+			continue
+		}
+		s.Leaders++
+		if len(p.ISR) < len(p.Replicas) {
+			s.UnderReplicated++
+		}
+		if p.UnderMinISR {
+			s.UnderMinISR++
+		} else if len(p.ISR) == o.settings.Topic(p.Topic).MinInSyncReplicas {
+			s.AtMinISR++
+		}
+		s.MaxFollowerLag = max(s.MaxFollowerLag, p.Lag)
+	}
+	return s
+}
+
+func (o *sources) controllerState() (s telemetry.ControllerState) {
+	s.Epoch, s.Active = o.controller.Leading()
+	if !s.Active {
+		return s
+	}
+	for _, t := range o.cache.Current().Topics() {
+		for i := range t.Partitions {
+			p := &t.Partitions[i]
+			if p.Leader < 0 {
+				s.OfflinePartitions++
+			} else if len(p.Replicas) > 0 && p.Leader != p.Replicas[0] {
+				s.PreferredImbalance++
+			}
+		}
+	}
+	return s
+}
+
+func (o *sources) cluster() telemetry.ClusterState {
+	im := o.cache.Current()
+	s := telemetry.ClusterState{Brokers: len(im.Brokers()), Topics: im.NumTopics()}
+	for _, t := range im.Topics() {
+		s.Partitions += len(t.Partitions)
+	}
+	return s
+}
+
+func (o *sources) dirs() []telemetry.DirState {
+	m := o.replicas.running()
+	if m == nil {
+		return nil
+	}
+	dirs, err := o.store.Dirs(context.Background())
+	if err != nil {
+		return nil
+	}
+	bytes := map[string]int64{}
+	for _, p := range m.Partitions() {
+		bytes[p.Dir] += p.Bytes
+	}
+	out := make([]telemetry.DirState, len(dirs))
+	for i, d := range dirs {
+		out[i] = telemetry.DirState{Dir: d, LogBytes: bytes[d.Path]}
+	}
+	return out
+}
+
+func (o *sources) logs() iter.Seq[telemetry.LogSize] {
+	return func(yield func(telemetry.LogSize) bool) {
+		m := o.replicas.running()
+		if m == nil {
+			return
+		}
+		for _, p := range m.Partitions() {
+			if !yield(telemetry.LogSize{Topic: p.Topic, Bytes: p.Bytes, Segments: p.Segments}) {
+				return
+			}
+		}
+	}
+}
