@@ -1,0 +1,244 @@
+package mmap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/vfs"
+)
+
+// dataDir is one directory of log.dirs.
+type dataDir struct {
+	st    *Storage
+	path  string
+	lock  io.Closer
+	clean bool // it was shut down cleanly before
+	meta  properties
+
+	mu  sync.Mutex // of what follows; writing a checkpoint holds it
+	at  [kinds]map[core.TopicPartition]int64
+	err error // why it is offline
+}
+
+// logEntry is a log of the storage, open or not. Its fields are under Storage.mu
+// unless said otherwise.
+type logEntry struct {
+	tp     core.TopicPartition
+	future bool
+	dd     *dataDir
+	dir    string // path of the partition's directory
+
+	topicID core.TopicID
+	read    bool // topicID was looked up
+
+	open    *Log // nil while closed
+	opening bool // open, or about to be
+	// settled: closed cleanly, now or before the storage was opened.
+	settled bool
+	// start and end are those of the log when it was closed; -1 before.
+	start, end int64
+	delay      int64 // file.delete.delay.ms as last configured, as a time.Duration
+
+	fresh atomic.Bool // the directory's own entry is not durable
+}
+
+// lower keeps the checkpoints on disk from pointing beyond a log that is cut to
+// offset: after a crash, a recovery point above would hide what was written since
+// from recovery, and a log start above would empty the log.
+func (e *logEntry) lower(offset int64) error {
+	if e.future {
+		return nil
+	}
+	for _, kind := range []core.CheckpointKind{core.RecoveryPoints, core.LogStarts} {
+		if err := e.dd.lowerCheckpoint(kind, e.tp, offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openDir locks a directory, making it if need be, reads its files and settles
+// what a crash has left.
+func openDir(s *Storage, path string) (*dataDir, error) {
+	d := &dataDir{st: s, path: path}
+	if err := s.fs.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("make directory: %w", err)
+	}
+	lock, err := s.fs.Lock(filepath.Join(path, lockFile))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("%s is used by another broker process; stop it or choose another log.dirs: %w", path, core.ErrLocked)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.lock = lock
+	if err := d.load(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return d, nil
+}
+
+func (d *dataDir) load() error {
+	fs := d.st.fs
+	clean := filepath.Join(d.path, cleanFile)
+	if err := fs.Remove(clean); err == nil {
+		// Gone for good before anything is written: should the broker die now, the next
+		// start must not take the directory for clean.
+		if err := fs.SyncDir(d.path); err != nil {
+			return err
+		}
+		d.clean = true
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	data, err := vfs.ReadFile(fs, filepath.Join(d.path, metaFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	d.meta = parseProperties(data)
+	for kind := range kinds {
+		if err := d.loadCheckpoint(core.CheckpointKind(kind)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadCheckpoint reads a checkpoint. One that cannot be understood is left out, for
+// each has a safe answer without it: more recovery, a lower mark.
+func (d *dataDir) loadCheckpoint(kind core.CheckpointKind) error {
+	name, err := checkpointFile(kind)
+	if err != nil {
+		return err
+	}
+	data, err := vfs.ReadFile(d.st.fs, filepath.Join(d.path, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	at, err := parseCheckpoint(data)
+	if err != nil {
+		d.st.log.Warn("checkpoint is ignored", "file", filepath.Join(d.path, name), "error", err)
+		return nil
+	}
+	d.at[kind] = at
+	return nil
+}
+
+// logs lists the partitions of the directory, and removes those that were being
+// deleted.
+func (d *dataDir) logs() ([]*logEntry, error) {
+	entries, err := d.st.fs.ReadDir(d.path)
+	if err != nil {
+		return nil, err
+	}
+	var all []*logEntry
+	for _, e := range entries {
+		path := filepath.Join(d.path, e.Name())
+		if !e.IsDir() {
+			if strings.HasSuffix(e.Name(), vfs.TmpSuffix) {
+				_ = d.st.fs.Remove(path) // half-written; harmless if it stays
+			}
+			continue
+		}
+		if strings.HasSuffix(e.Name(), deleteDir) {
+			if err := d.st.fs.RemoveAll(path); err != nil {
+				d.st.log.Warn("deleted partition stays on disk", "dir", path, "error", err)
+			}
+			continue
+		}
+		if tp, future, ok := parseDirName(e.Name()); ok {
+			all = append(all, &logEntry{tp: tp, future: future, dd: d, dir: path, settled: d.clean, start: -1, end: -1})
+		}
+	}
+	return all, nil
+}
+
+// checkpoint replaces a checkpoint file, unless it has that content already.
+func (d *dataDir) checkpoint(kind core.CheckpointKind, at map[core.TopicPartition]int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at[kind] != nil && maps.Equal(d.at[kind], at) || d.at[kind] == nil && len(at) == 0 {
+		return nil
+	}
+	return d.write(kind, at)
+}
+
+// write is checkpoint with d.mu held.
+func (d *dataDir) write(kind core.CheckpointKind, at map[core.TopicPartition]int64) error {
+	name, err := checkpointFile(kind)
+	if err != nil {
+		return err
+	}
+	err = vfs.WriteFile(d.st.fs, filepath.Join(d.path, name), formatCheckpoint(at))
+	d.report(err)
+	if err != nil {
+		sentinel := core.ErrStorage
+		if isNoSpace(err) {
+			sentinel = core.ErrNoSpace
+		}
+		return fmt.Errorf("write checkpoint: %w: %w", sentinel, err)
+	}
+	d.at[kind] = at
+	return nil
+}
+
+func (d *dataDir) lowerCheckpoint(kind core.CheckpointKind, tp core.TopicPartition, offset int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if at, ok := d.at[kind][tp]; !ok || at <= offset {
+		return nil
+	}
+	at := maps.Clone(d.at[kind])
+	at[tp] = offset
+	return d.write(kind, at)
+}
+
+// forget drops a log from all checkpoints.
+func (d *dataDir) forget(tp core.TopicPartition) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for kind := range d.at {
+		if _, ok := d.at[kind][tp]; !ok {
+			continue
+		}
+		at := maps.Clone(d.at[kind])
+		delete(at, tp)
+		if err := d.write(core.CheckpointKind(kind), at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *dataDir) checkpointed(kind core.CheckpointKind, tp core.TopicPartition) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at[kind][tp]
+}
+
+// report takes the directory offline at an error other than a full disk, and back
+// when something succeeds; d.mu is held.
+func (d *dataDir) report(err error) {
+	if isNoSpace(err) || (err == nil) == (d.err == nil) {
+		return
+	}
+	d.err = err
+	d.st.event(core.StorageEvent{Dir: d.path, Err: err})
+}
+
+func (d *dataDir) reportError(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.report(err)
+}

@@ -1,0 +1,275 @@
+package mmap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/vfs"
+)
+
+// lookUpTopicID reads partition.metadata, once; s.mu is held.
+func (s *Storage) lookUpTopicID(e *logEntry) error {
+	if e.read {
+		return nil
+	}
+	name := filepath.Join(e.dir, partitionFile)
+	data, err := vfs.ReadFile(s.fs, name)
+	if errors.Is(err, os.ErrNotExist) {
+		e.read = true
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read topic id: %w", err)
+	}
+	id, err := parsePartition(data)
+	if err != nil {
+		// Kafka would fail the whole directory. Without the id nothing is lost: the next
+		// one that opens the log with an id binds it anew.
+		s.log.Warn("partition.metadata is ignored", "file", name, "error", err)
+	}
+	e.topicID, e.read = id, true
+	return nil
+}
+
+// Open implements core.Storage.
+func (s *Storage) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (core.Log, core.Recovered, error) {
+	if err := checkTopic(id.TopicPartition); err != nil {
+		return nil, core.Recovered{}, fmt.Errorf("open log %s: %w", id.TopicPartition, err)
+	}
+	e, created, err := s.reserve(id, cfg)
+	if err != nil {
+		return nil, core.Recovered{}, fmt.Errorf("open log %s: %w", id.TopicPartition, err)
+	}
+	l, rec, err := s.openEntry(ctx, e, id, cfg, created)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.closed {
+		// The storage was closed meanwhile, and has not waited for this log.
+		err = errors.Join(core.ErrClosed, l.abandon())
+	}
+	if err != nil {
+		e.opening = false
+		if created {
+			delete(s.entries, entryKey{e.tp, e.future})
+		}
+		return nil, core.Recovered{}, fmt.Errorf("open log %s: %w", id.TopicPartition, err)
+	}
+	e.open, e.settled = l, false
+	rec.Created = created
+	return l, rec, nil
+}
+
+// reserve finds the log or chooses a place for it, and keeps others from opening
+// it.
+func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, created bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false, core.ErrClosed
+	}
+	key := entryKey{id.TopicPartition, id.Future}
+	e = s.entries[key]
+	switch {
+	case e == nil:
+		if e, err = s.newEntry(id); err != nil {
+			return nil, false, err
+		}
+		s.entries[key] = e
+		created = true
+	case e.opening:
+		return nil, false, core.ErrLogOpen
+	case id.Dir != "" && filepath.Clean(id.Dir) != e.dd.path:
+		return nil, false, fmt.Errorf("it is in %s, not in %s: %w", e.dd.path, id.Dir, core.ErrNotFound)
+	default:
+		if err := s.lookUpTopicID(e); err != nil {
+			return nil, false, fmt.Errorf("%w: %w", core.ErrStorage, err)
+		}
+		if !e.topicID.IsZero() && !id.TopicID.IsZero() && e.topicID != id.TopicID {
+			return nil, false, fmt.Errorf("as topic %s, but it belongs to %s: %w", id.TopicID, e.topicID, core.ErrWrongTopicID)
+		}
+	}
+	e.opening = true
+	e.delay = int64(cfg.DeleteDelay)
+	return e, created, nil
+}
+
+// newEntry chooses a directory: the one asked for, or the one with the fewest
+// logs.
+func (s *Storage) newEntry(id core.LogID) (*logEntry, error) {
+	counts := map[*dataDir]int{}
+	for _, e := range s.entries {
+		counts[e.dd]++
+	}
+	var best *dataDir
+	for _, d := range s.dirs {
+		d.mu.Lock()
+		offline := d.err != nil
+		d.mu.Unlock()
+		if id.Dir != "" {
+			if filepath.Clean(id.Dir) == d.path {
+				best = d
+			}
+		} else if !offline && (best == nil || counts[d] < counts[best]) {
+			best = d
+		}
+	}
+	switch {
+	case best == nil && id.Dir != "":
+		return nil, fmt.Errorf("%s is no log directory of this broker: %w", id.Dir, core.ErrNotFound)
+	case best == nil:
+		return nil, fmt.Errorf("every log directory is offline: %w", core.ErrStorage)
+	}
+	name := id.String()
+	if id.Future {
+		name = uniqueDirName(id.TopicPartition, futureDir)
+	}
+	e := &logEntry{
+		tp: id.TopicPartition, future: id.Future, dd: best, dir: filepath.Join(best.path, name),
+		read: true, settled: true, start: -1, end: -1,
+	}
+	e.fresh.Store(true)
+	return e, nil
+}
+
+// openEntry makes the directory what it should be and recovers the log.
+func (s *Storage) openEntry(ctx context.Context, e *logEntry, id core.LogID, cfg core.LogConfig, created bool) (*Log, core.Recovered, error) {
+	if created {
+		if err := s.fs.MkdirAll(e.dir, 0o755); err != nil {
+			return nil, core.Recovered{}, e.failure(err)
+		}
+	}
+	if e.topicID.IsZero() && !id.TopicID.IsZero() {
+		if err := vfs.WriteFile(s.fs, filepath.Join(e.dir, partitionFile), formatPartition(id.TopicID)); err != nil {
+			return nil, core.Recovered{}, e.failure(err)
+		}
+		s.mu.Lock()
+		e.topicID = id.TopicID
+		s.mu.Unlock()
+	}
+	l, rec, err := s.openLog(ctx, e, cfg)
+	if err != nil {
+		return nil, rec, e.failure(err)
+	}
+	e.dd.reportError(nil)
+	return l, rec, nil
+}
+
+// failure says what an error means for the directory, and for the caller.
+func (e *logEntry) failure(err error) error {
+	switch {
+	case isNoSpace(err):
+		return fmt.Errorf("%w: %w", core.ErrNoSpace, err)
+	case errors.Is(err, core.ErrCorrupt), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	e.dd.reportError(err)
+	return fmt.Errorf("%w: %w", core.ErrStorage, err)
+}
+
+// logClosed notes that a log was closed, and whether all it held is safe.
+func (s *Storage) logClosed(l *Log, clean bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := l.entry
+	e.open, e.opening, e.settled = nil, false, clean
+	e.delay = int64(l.cfg.Load().DeleteDelay)
+	if clean {
+		e.start, e.end = l.start.Load(), l.end.Load()
+	}
+}
+
+// abandon closes the files of a log that nobody got.
+func (l *Log) abandon() error {
+	l.closed.Store(true)
+	err := l.w.leave()
+	for _, seg := range l.view.Load().segs {
+		err = errors.Join(err, seg.retire())
+	}
+	return err
+}
+
+// Delete implements core.Storage. The directory is renamed at once, so that a log
+// of that name can be made again, and removed after file.delete.delay.ms.
+func (s *Storage) Delete(_ context.Context, id core.LogID) error {
+	if err := s.usable("delete log " + id.String()); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	key := entryKey{id.TopicPartition, id.Future}
+	e := s.entries[key]
+	switch {
+	case e == nil:
+		return nil
+	case e.opening:
+		return fmt.Errorf("delete log %s: %w", id.TopicPartition, core.ErrLogOpen)
+	}
+	if err := s.discard(e); err != nil {
+		return fmt.Errorf("delete log %s: %w", id.TopicPartition, e.failure(err))
+	}
+	delete(s.entries, key)
+	if id.Future {
+		return nil
+	}
+	return e.dd.forget(id.TopicPartition)
+}
+
+// discard renames the directory of a log and has it removed later.
+func (s *Storage) discard(e *logEntry) error {
+	gone := filepath.Join(e.dd.path, uniqueDirName(e.tp, deleteDir))
+	if err := s.fs.Rename(e.dir, gone); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(e.dd.path); err != nil {
+		return err
+	}
+	s.later(time.Duration(e.delay), func() {
+		if err := s.fs.RemoveAll(gone); err != nil {
+			s.log.Warn("deleted partition stays on disk", "dir", gone, "error", err)
+		}
+	})
+	return nil
+}
+
+// Promote implements core.Storage.
+func (s *Storage) Promote(_ context.Context, id core.LogID) error {
+	if err := s.usable("promote log " + id.String()); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	futureKey, key := entryKey{id.TopicPartition, true}, entryKey{id.TopicPartition, false}
+	f, old := s.entries[futureKey], s.entries[key]
+	if f == nil {
+		return fmt.Errorf("promote log %s: no future log: %w", id.TopicPartition, core.ErrNotFound)
+	}
+	if f.opening || old != nil && old.opening {
+		return fmt.Errorf("promote log %s: %w", id.TopicPartition, core.ErrLogOpen)
+	}
+	if old != nil {
+		if err := s.discard(old); err != nil {
+			return fmt.Errorf("promote log %s: %w", id.TopicPartition, old.failure(err))
+		}
+		delete(s.entries, key)
+		if old.dd != f.dd {
+			if err := old.dd.forget(id.TopicPartition); err != nil {
+				return fmt.Errorf("promote log %s: %w", id.TopicPartition, err)
+			}
+		}
+	}
+	dir := filepath.Join(f.dd.path, id.String())
+	err := s.fs.Rename(f.dir, dir)
+	if err == nil {
+		err = s.fs.SyncDir(f.dd.path)
+	}
+	if err != nil {
+		return fmt.Errorf("promote log %s: %w", id.TopicPartition, f.failure(err))
+	}
+	delete(s.entries, futureKey)
+	f.future, f.dir = false, dir
+	s.entries[key] = f
+	return nil
+}

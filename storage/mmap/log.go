@@ -1,0 +1,237 @@
+package mmap
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/millrace/millrace/core"
+)
+
+// Log implements core.Log and core.Reconfigurer.
+type Log struct {
+	st    *Storage
+	dd    *dataDir
+	entry *logEntry
+	name  string // TOPIC-P
+	dir   string // the partition's directory
+
+	cfg atomic.Pointer[core.LogConfig]
+
+	// What readers see. A view is never changed, only replaced.
+	view  atomic.Pointer[view]
+	start atomic.Int64
+	end   atomic.Int64
+	// epoch counts cuts (truncations and resets), twice each: it is odd while one
+	// goes on. A reader that sees it change reads again.
+	epoch     atomic.Uint64
+	closed    atomic.Bool
+	offline   atomic.Pointer[error]
+	positions positions
+
+	flushMu sync.Mutex // held to change flushed
+	flushed atomic.Int64
+	// flushing has room for one: the call that syncs.
+	flushing chan struct{}
+	// dirDirty: the directory has entries that are not durable.
+	dirDirty atomic.Bool
+	// repairing is held by a reader that makes indexes anew.
+	repairing sync.Mutex
+
+	mu sync.Mutex // calls that change the log
+	w  writer
+
+	blobs blobs
+}
+
+// view is the segments of a log, oldest first; the last is active.
+type view struct{ segs []*segment }
+
+func (v *view) active() *segment { return v.segs[len(v.segs)-1] }
+
+// find is the number of the last segment whose base is at most offset, or 0.
+func (v *view) find(offset int64) int {
+	i := sort.Search(len(v.segs), func(i int) bool { return v.segs[i].base > offset })
+	return max(i-1, 0)
+}
+
+func (l *Log) fail(doing string, err error) error {
+	return fmt.Errorf("%s log %s: %w", doing, l.name, err)
+}
+
+// Reconfigure implements core.Reconfigurer. A new segment.index.bytes holds from
+// the next segment on.
+func (l *Log) Reconfigure(cfg core.LogConfig) {
+	def := core.DefaultLogConfig()
+	if cfg.SegmentBytes <= 0 {
+		cfg.SegmentBytes = def.SegmentBytes
+	}
+	if cfg.IndexIntervalBytes < 0 {
+		cfg.IndexIntervalBytes = def.IndexIntervalBytes
+	}
+	if cfg.IndexBytes <= 0 {
+		cfg.IndexBytes = def.IndexBytes
+	}
+	cfg.IndexBytes = max(cfg.IndexBytes, 2*timeEntry)
+	l.cfg.Store(&cfg)
+}
+
+// lockWrite takes the log for a call that changes it; a closed or offline log is
+// refused.
+func (l *Log) lockWrite(doing string) error {
+	l.mu.Lock()
+	if err := l.usable(doing); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+func (l *Log) usable(doing string) error {
+	if l.closed.Load() {
+		return l.fail(doing, core.ErrClosed)
+	}
+	if err := l.offline.Load(); err != nil {
+		return l.fail(doing, fmt.Errorf("log is offline: %w", *err))
+	}
+	return nil
+}
+
+// broken turns an error of the file system into what the contract says: a full
+// disk leaves the log as it is, anything else takes it offline.
+func (l *Log) broken(doing string, err error) error {
+	if errors.Is(err, core.ErrStorage) {
+		return err
+	}
+	if isNoSpace(err) {
+		return l.fail(doing, fmt.Errorf("%w: %w", core.ErrNoSpace, err))
+	}
+	return l.storageError(doing, err)
+}
+
+// storageError takes the log offline whatever the error.
+func (l *Log) storageError(doing string, err error) error {
+	err = fmt.Errorf("%w: %w", core.ErrStorage, err)
+	if l.offline.CompareAndSwap(nil, &err) {
+		l.st.log.Error("log is offline", "log", l.name, "dir", l.dir, "doing", doing, "error", err)
+	}
+	return l.fail(doing, err)
+}
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// Bounds implements core.LogReader.
+func (l *Log) Bounds() (start, end int64) {
+	for {
+		epoch := l.stableEpoch()
+		start, end = l.start.Load(), l.end.Load()
+		if l.epoch.Load() == epoch {
+			return start, end
+		}
+	}
+}
+
+// stableEpoch waits for a cut that is going on, and answers the epoch.
+func (l *Log) stableEpoch() uint64 {
+	for {
+		epoch := l.epoch.Load()
+		if epoch%2 == 0 {
+			return epoch
+		}
+		l.mu.Lock()   // held by whoever cuts
+		l.mu.Unlock() //nolint:staticcheck // the lock is only waited for
+	}
+}
+
+// State implements core.LogReader.
+func (l *Log) State() core.LogState {
+	// What has to be looked up in files is looked up before the lock is taken.
+	for _, s := range l.view.Load().segs {
+		l.stats(s)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := l.view.Load()
+	st := core.LogState{
+		Start: l.start.Load(), End: l.end.Load(), Flushed: l.flushed.Load(), Dir: l.dd.path,
+		Segments: make([]core.SegmentState, len(v.segs)),
+	}
+	for i, s := range v.segs {
+		if s == l.w.seg {
+			st.Segments[i] = s.state(l.w.st, max(s.next.Load(), s.base))
+			continue
+		}
+		known, next := l.stats(s), s.next.Load()
+		if next == unknown {
+			next = v.segs[i+1].base
+		}
+		st.Segments[i] = s.state(known, next)
+	}
+	return st
+}
+
+// stats looks up what is known of a closed segment, once. Where its files cannot
+// be read there are none.
+func (l *Log) stats(s *segment) stats {
+	s.mu.Lock()
+	known, active, st := s.known, s.active, s.st
+	s.mu.Unlock()
+	if known || active {
+		return st
+	}
+	f, err := s.acquire()
+	if err != nil {
+		return noStats()
+	}
+	defer func() { _ = f.release() }() // only read from
+	w := l.st.walker()
+	defer l.st.release(w)
+	next, st, _, ok, err := s.tail(f, w)
+	if err != nil || !ok {
+		next, st, ok = l.walkStats(s, f, w)
+	}
+	if !ok {
+		return noStats()
+	}
+	if info, err := s.fs.Stat(s.path + logSuffix); err == nil {
+		st.touched = info.ModTime()
+	}
+	s.mu.Lock()
+	if !s.active {
+		s.st, s.known = st, true
+		s.next.Store(next)
+	}
+	s.mu.Unlock()
+	return st
+}
+
+// walkStats is for a closed segment whose indexes cannot be trusted: they are made
+// anew.
+func (l *Log) walkStats(s *segment, f *files, w *walker) (next int64, st stats, ok bool) {
+	r, err := l.reindex(s, f, w)
+	if err != nil {
+		l.st.log.Error("segment cannot be read", "segment", s.path, "error", err)
+		return 0, noStats(), false
+	}
+	return r.next, r.st, true
+}
+
+// reindex replaces the indexes of a closed segment that do not match its log.
+func (l *Log) reindex(s *segment, f *files, w *walker) (rebuilt, error) {
+	l.st.log.Warn("indexes do not match the log and are made anew", "segment", s.path)
+	r, err := l.rebuild(s, f, w, l.cfg.Load())
+	if err != nil {
+		return r, err
+	}
+	r.finish()
+	if err := r.write(s.fs, s.path); err != nil {
+		return r, err
+	}
+	s.dropFiles() // the next look-up maps the new ones
+	return r, nil
+}
