@@ -168,15 +168,20 @@ type cluster struct {
 	t        testing.TB
 	coord    *embedded.Coordinator
 	settings controller.Settings
-	brokers  map[int32]*broker
-	racks    map[int32]string
-	wait     time.Duration
-	log      *slog.Logger
-	random   *rand.Rand
-	sender   func(from int32) controller.Sender
+	// through wraps the coordinator for a broker; nil for the coordinator itself.
+	through func(id int32) core.Coordinator
+
+	mu      sync.Mutex
+	brokers map[int32]*broker
+
+	racks  map[int32]string
+	wait   time.Duration
+	log    *slog.Logger
+	random *rand.Rand
+	sender func(from int32) controller.Sender
 }
 
-func newCluster(t testing.TB, brokers int) *cluster {
+func newCluster(t testing.TB, log *slog.Logger, seed uint64) *cluster {
 	t.Helper()
 	coord, err := embedded.Open(t.Context(), embedded.Options{Memory: true})
 	if err != nil {
@@ -184,13 +189,9 @@ func newCluster(t testing.TB, brokers int) *cluster {
 	}
 	c := &cluster{
 		t: t, coord: coord, settings: controller.DefaultSettings(), brokers: map[int32]*broker{}, racks: map[int32]string{},
-		wait: 30 * time.Second, log: slog.New(slog.NewTextHandler(io.Discard, nil)), random: rand.New(rand.NewPCG(1, 2)),
+		wait: 30 * time.Second, log: log, random: rand.New(rand.NewPCG(seed, 2)),
 	}
 	c.sender = func(int32) controller.Sender { return direct{c} }
-	for id := range int32(brokers) {
-		c.start(id)
-		synctest.Wait() // broker 0 wins the first election
-	}
 	return c
 }
 
@@ -198,8 +199,8 @@ func newCluster(t testing.TB, brokers int) *cluster {
 type direct struct{ c *cluster }
 
 func (d direct) Send(ctx context.Context, id int32, req kmsg.Request) (kmsg.Response, error) {
-	b, ok := d.c.brokers[id]
-	if !ok || get(b, func() bool { return b.down }) {
+	b := d.c.broker(id)
+	if b == nil || get(b, func() bool { return b.down }) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -227,7 +228,7 @@ func (c *cluster) start(id int32) *broker {
 		id: id, meta: metadata.NewCache("sim"), parts: map[core.TopicPartition]held{},
 		configs: map[string]map[string]string{}, storage: map[core.TopicPartition]int16{}, done: make(chan struct{}),
 	}
-	if old := c.brokers[id]; old != nil {
+	if old := c.broker(id); old != nil {
 		b.parts = old.parts
 	}
 	b.feed = controller.NewConfigFeed(c.log, func(e tree.Entity, config map[string]string) {
@@ -243,8 +244,12 @@ func (c *cluster) start(id int32) *broker {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	coord := core.Coordinator(c.coord)
+	if c.through != nil {
+		coord = c.through(id)
+	}
 	m := controller.Member{
-		Coordinator: c.coord, Controller: b.ctl,
+		Coordinator: coord, Controller: b.ctl,
 		Registration: controller.Registration{
 			Broker: metadata.Broker{ID: id, Rack: c.racks[id], Endpoints: []metadata.Endpoint{
 				{Listener: "PLAINTEXT", Protocol: "PLAINTEXT", Host: "127.0.0.1", Port: 9092 + id},
@@ -258,7 +263,9 @@ func (c *cluster) start(id int32) *broker {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
+	c.mu.Lock()
 	c.brokers[id] = b
+	c.mu.Unlock()
 	go func() {
 		defer close(b.done)
 		if err := m.Run(ctx); err != nil {
@@ -268,9 +275,16 @@ func (c *cluster) start(id int32) *broker {
 	return b
 }
 
+// broker finds a broker's newest process.
+func (c *cluster) broker(id int32) *broker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.brokers[id]
+}
+
 // stop ends a broker's process. Its session ends with it.
 func (c *cluster) stop(id int32) {
-	b := c.brokers[id]
+	b := c.broker(id)
 	b.set(func() { b.down = true })
 	b.cancel()
 	<-b.done
@@ -291,11 +305,12 @@ func (c *cluster) close() {
 // leader answers the broker that is the controller.
 func (c *cluster) leader() *broker {
 	for id := range int32(len(c.brokers)) {
-		if _, ok := c.brokers[id].ctl.Leading(); ok {
-			return c.brokers[id]
+		if b := c.broker(id); b != nil {
+			if _, ok := b.ctl.Leading(); ok {
+				return b
+			}
 		}
 	}
-	c.t.Fatal("there is no controller")
 	return nil
 }
 
@@ -309,19 +324,25 @@ func (c *cluster) session() core.CoordinatorSession {
 	return s
 }
 
-func timeout(d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	context.AfterFunc(ctx, cancel)
+// within makes a context for one call.
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
 	return ctx
 }
 
-// in runs a test in a bubble with a cluster.
+// in runs a test in a bubble with a cluster whose broker 0 is the controller.
 func in(t *testing.T, brokers int, test func(t *testing.T, c *cluster)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, brokers)
+		c := newCluster(t, slog.New(slog.NewTextHandler(io.Discard, nil)), 1)
 		defer c.close()
+		for id := range int32(brokers) {
+			c.start(id)
+			synctest.Wait()
+		}
 		test(t, c)
 	})
 }

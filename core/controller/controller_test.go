@@ -14,7 +14,7 @@ import (
 // create makes a topic through a broker, and fails the test if that fails.
 func create(t *testing.T, b *broker, n controller.NewTopic) controller.TopicResult {
 	t.Helper()
-	r := b.ctl.CreateTopics(timeout(time.Minute), []controller.NewTopic{n}, false)[0]
+	r := b.ctl.CreateTopics(within(t, time.Minute), []controller.NewTopic{n}, false)[0]
 	if r.Err != nil {
 		t.Fatalf("create topic %s: %v", n.Name, r.Err)
 	}
@@ -41,7 +41,7 @@ func TestOneBroker(t *testing.T) {
 		if got := get(b, func() map[string]string { return b.configs["topics/t"] }); !cmp.Equal(got, map[string]string{"retention.ms": "5"}) {
 			t.Errorf("the feed has %v", got)
 		}
-		d := b.ctl.DeleteTopics(timeout(time.Minute), []controller.TopicRef{{ID: r.ID}})[0]
+		d := b.ctl.DeleteTopics(within(t, time.Minute), []controller.TopicRef{{ID: r.ID}})[0]
 		if d.Err != nil || d.Name != "t" {
 			t.Fatalf("delete: %+v", d)
 		}
