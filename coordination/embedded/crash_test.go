@@ -115,7 +115,7 @@ func history(t *testing.T, dir string) (log []byte, ends []int, states []string)
 		mustCommit(t, s, ops...)
 		note()
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "log-0"))
+	b, err := os.ReadFile(filepath.Join(dir, "coordination-log-0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func history(t *testing.T, dir string) (log []byte, ends []int, states []string)
 func writeLog(t testing.TB, b []byte) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "log-0"), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "coordination-log-0"), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -189,7 +189,7 @@ func TestDamageAtEveryByte(t *testing.T) {
 		if i >= headerSize && frame == 0 {
 			frame = headerSize
 		}
-		name := filepath.Join(dir, "log-0")
+		name := filepath.Join(dir, "coordination-log-0")
 		if !errors.Is(err, core.ErrCorrupt) || !strings.Contains(err.Error(), name+" at offset "+strconv.Itoa(frame)) {
 			t.Fatalf("damage at %d: got %v, want %v at offset %d", i, err, core.ErrCorrupt, frame)
 		}
@@ -207,7 +207,7 @@ func TestSnapshotDamage(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	names, err := filepath.Glob(filepath.Join(dir, "snapshot-*"))
+	names, err := filepath.Glob(filepath.Join(dir, "coordination-snapshot-*"))
 	if err != nil || len(names) != 1 {
 		t.Fatalf("snapshots %v, %v", names, err)
 	}
@@ -229,7 +229,7 @@ func TestSnapshotDamage(t *testing.T) {
 	if err := os.WriteFile(names[0], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, prefix := range []string{"log-*", "snapshot-*"} {
+	for _, prefix := range []string{"coordination-log-*", "coordination-snapshot-*"} {
 		part := copyDir(t, dir)
 		gone, _ := filepath.Glob(filepath.Join(part, prefix))
 		for _, name := range gone {
@@ -517,7 +517,7 @@ func TestLogOfLostSnapshot(t *testing.T) {
 	t.Parallel()
 	log, ends, states := history(t, t.TempDir())
 	dir := writeLog(t, log)
-	next := filepath.Join(dir, "log-1")
+	next := filepath.Join(dir, "coordination-log-1")
 	if err := os.WriteFile(next, log[:ends[0]], 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,15 +18,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 
 	"github.com/millrace/millrace/core"
 )
 
 const (
-	// DirName is the folder for the tree inside the first log directory.
-	DirName = "__coordination"
 	// MaxData is how many bytes a node can hold, as in ZooKeeper's default.
 	MaxData = 1 << 20
 	// MaxCommit is how many bytes of paths and data one commit can have.
@@ -38,8 +35,9 @@ const (
 
 // Options are what Open needs.
 type Options struct {
-	// Dir is where the tree is kept; it is created if need be. Nothing else should
-	// be in it. Required unless Memory is set.
+	// Dir is where the tree is kept, in files whose names begin with "coordination";
+	// it is created if need be, and other files in it are let be. Required unless
+	// Memory is set.
 	Dir string
 	// Memory keeps the tree in memory only: it ends with the Coordinator.
 	Memory bool
@@ -54,8 +52,10 @@ type Options struct {
 
 // Config is the component's settings.
 type Config struct {
-	// Dir is Options.Dir; empty means DirName in the first of log.dirs.
-	Dir string `setting:"coordination.embedded.dir" doc:"Folder for the embedded coordinator's tree. Empty: __coordination in the first of log.dirs (or in log.dir)."`
+	// Dir is Options.Dir; empty means the first of log.dirs. A folder of its own in
+	// there would keep Kafka from opening the directory: it takes every folder for a
+	// partition.
+	Dir string `setting:"coordination.embedded.dir" doc:"Folder for the embedded coordinator's files. Empty: the first of log.dirs (or log.dir)."`
 	// Memory is Options.Memory.
 	Memory bool `setting:"coordination.embedded.memory" doc:"Keep the embedded coordinator's tree in memory only. For tests: topics are forgotten when the broker stops."`
 }
@@ -66,7 +66,7 @@ func Factory() (core.Factory[core.Coordinator], error) {
 		func(ctx context.Context, env core.Env, cfg Config) (core.Coordinator, error) {
 			o := Options{Dir: cfg.Dir, Memory: cfg.Memory, Log: env.Log}
 			if o.Dir == "" {
-				o.Dir = filepath.Join(firstLogDir(env), DirName)
+				o.Dir = firstLogDir(env)
 			}
 			return Open(ctx, o)
 		})

@@ -97,8 +97,8 @@ func TestFactory(t *testing.T) {
 		settings map[string]string
 		dir      string // where the tree must be; empty is nowhere
 	}{
-		{"log.dirs", map[string]string{"log.dirs": " " + base + "/d1 , " + base + "/d2", "log.dir": base + "/d3"}, base + "/d1/__coordination"},
-		{"log.dir", map[string]string{"log.dir": base + "/d4"}, base + "/d4/__coordination"},
+		{"log.dirs", map[string]string{"log.dirs": " " + base + "/d1 , " + base + "/d2", "log.dir": base + "/d3"}, base + "/d1"},
+		{"log.dir", map[string]string{"log.dir": base + "/d4"}, base + "/d4"},
 		{"own", map[string]string{"log.dirs": base + "/d5", "coordination.embedded.dir": base + "/own"}, base + "/own"},
 		{"memory", map[string]string{"log.dirs": base + "/d6", "coordination.embedded.memory": "true"}, ""},
 	} {
@@ -118,7 +118,7 @@ func TestFactory(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.dir != "" {
-				if _, err := os.Stat(filepath.Join(c.dir, "log-0")); err != nil {
+				if _, err := os.Stat(filepath.Join(c.dir, "coordination-log-0")); err != nil {
 					t.Error(err)
 				}
 			} else if _, err := os.Stat(base + "/d6"); !os.IsNotExist(err) {

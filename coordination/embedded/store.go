@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	lockName       = "lock"
-	logPrefix      = "log-"
-	snapshotPrefix = "snapshot-"
+	lockName       = "coordination.lock"
+	logPrefix      = "coordination-log-"
+	snapshotPrefix = "coordination-snapshot-"
 	tmpSuffix      = ".tmp"
 )
 
@@ -48,7 +48,7 @@ func (s *store) snapshotPath(gen uint64) string {
 // openStore locks the directory, creating it if need be, and rebuilds the tree.
 func openStore(o Options) (*store, *tree, error) {
 	named := namedIn(o.Dir)
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, nil, fmt.Errorf("create directory: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(o.Dir, lockName))
