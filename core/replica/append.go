@@ -32,16 +32,15 @@ func (p *Partition) Append(ctx context.Context, r AppendRequest) (AppendResult, 
 		none.LeaderEpoch = ro.epoch
 		return none, err
 	}
-	if due && r.Acks != AcksAll && len(ro.isr) > 1 {
-		// The high watermark waits for others too, this producer only for the disk.
-		err = p.failed("flush", p.log.Flush(ctx, res.end))
-		due = false
-	}
 	if due {
 		p.flushLater(res.end, true)
 	}
 	p.advance()
-	if (r.Acks == AcksAll || due && r.Acks == AcksLeader) && p.hw.Load() < res.end {
+	if due && r.Acks == AcksLeader {
+		// This producer waits for the disk alone, not for other replicas.
+		err = p.flushNow(ctx, res.end)
+	}
+	if r.Acks == AcksAll && p.hw.Load() < res.end {
 		res.Wait = res.end
 	}
 	return res.AppendResult, err
@@ -150,6 +149,7 @@ func (p *Partition) took(ctx context.Context, cfg *config.Topic, bs record.Batch
 	if transactional {
 		p.takeTransactional(bs)
 	}
+	p.producerCount.Store(int64(len(p.producers.byID)))
 	p.sinceFlush += a.End - a.Base
 	p.end.Store(a.End)
 	if p.sinceFlush >= cfg.FlushMessages {
@@ -288,6 +288,21 @@ func (p *Partition) flushLoop(ctx context.Context) {
 		p.mu.Unlock()
 		p.advance()
 	}
+}
+
+// flushNow flushes up to an offset and waits for it.
+func (p *Partition) flushNow(ctx context.Context, upTo int64) error {
+	if err := p.log.Flush(ctx, upTo); err != nil {
+		if p.fault.Load() == nil && ctx.Err() == nil {
+			p.offline(err, false)
+		}
+		return p.failed("flush", err)
+	}
+	p.mu.Lock()
+	p.flushed = max(p.flushed, upTo)
+	p.mu.Unlock()
+	p.advance()
+	return nil
 }
 
 // flushDue flushes when flush.ms has passed since the last time.

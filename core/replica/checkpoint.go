@@ -95,12 +95,24 @@ func (m *Manager) checkpointHighWatermarks(ctx context.Context) {
 
 // checkpointStarts writes the log starts when one has moved.
 func (m *Manager) checkpointStarts(ctx context.Context) {
-	if m.startsMoved.Swap(false) {
-		if err := m.checkpoint(ctx, core.LogStarts); err != nil {
-			m.startsMoved.Store(true)
-			m.log.Error("cannot write the checkpoint of log starts", "error", err)
-		}
+	if err := m.saveStarts(ctx); err != nil {
+		m.log.Error("cannot write the checkpoint of log starts", "error", err)
 	}
+}
+
+// saveStarts returns when every move of a log start that came before it is on disk.
+// Those who come together share the work.
+func (m *Manager) saveStarts(ctx context.Context) error {
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	if !m.startsMoved.Swap(false) {
+		return nil
+	}
+	err := m.checkpoint(ctx, core.LogStarts)
+	if err != nil {
+		m.startsMoved.Store(true)
+	}
+	return err
 }
 
 func (m *Manager) checkpointRecovery(ctx context.Context) {

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -18,8 +19,12 @@ const epochDuringDelete int32 = -2
 // leaderAndISRTopicIDs is the first version of LeaderAndIsr with topic ids.
 const leaderAndISRTopicIDs = 5
 
-// fence refuses an older controller and remembers a newer one. admin is held.
+// fence refuses an older controller and remembers a newer one; a manager that is
+// closed refuses everything. admin is held.
 func (m *Manager) fence(kind string, controller, epoch int32) (code int16) {
+	if m.closing() {
+		return kerr.UnknownServerError.Code
+	}
 	if epoch < m.controllerEpoch {
 		m.log.Warn("refused a request of an old controller", "request", kind, "controller", controller, "epoch", epoch, "current", m.controllerEpoch)
 		return kerr.StaleControllerEpoch.Code
@@ -47,10 +52,10 @@ func (m *Manager) ApplyLeaderAndISR(ctx context.Context, req *kmsg.LeaderAndISRR
 	if resp.ErrorCode = m.fence("LeaderAndIsr", req.ControllerID, req.ControllerEpoch); resp.ErrorCode != 0 {
 		return resp
 	}
-	var added []*Partition
+	added := map[core.TopicPartition]*Partition{}
 	for i := range req.PartitionStates { // versions 0 and 1
 		s := &req.PartitionStates[i]
-		code := m.applyState(ctx, s.Topic, core.TopicID{}, s, &added)
+		code := m.applyState(ctx, s.Topic, core.TopicID{}, s, added)
 		resp.Partitions = append(resp.Partitions, kmsg.LeaderAndISRResponseTopicPartition{Topic: s.Topic, Partition: s.Partition, ErrorCode: code})
 	}
 	for i := range req.TopicStates {
@@ -58,7 +63,7 @@ func (m *Manager) ApplyLeaderAndISR(ctx context.Context, req *kmsg.LeaderAndISRR
 		out := kmsg.LeaderAndISRResponseTopic{TopicID: t.TopicID}
 		for j := range t.PartitionStates {
 			s := &t.PartitionStates[j]
-			code := m.applyState(ctx, t.Topic, t.TopicID, s, &added)
+			code := m.applyState(ctx, t.Topic, t.TopicID, s, added)
 			r := kmsg.LeaderAndISRResponseTopicPartition{Topic: t.Topic, Partition: s.Partition, ErrorCode: code}
 			if req.Version < leaderAndISRTopicIDs {
 				resp.Partitions = append(resp.Partitions, r)
@@ -70,13 +75,13 @@ func (m *Manager) ApplyLeaderAndISR(ctx context.Context, req *kmsg.LeaderAndISRR
 			resp.Topics = append(resp.Topics, out)
 		}
 	}
-	m.publish(added, nil)
+	m.publish(slices.Collect(maps.Values(added)), nil)
 	return resp
 }
 
 // applyState applies the state of one partition. New partitions are put to added and
 // are not in the table yet. admin is held.
-func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID, s *kmsg.LeaderAndISRRequestTopicPartition, added *[]*Partition) int16 {
+func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID, s *kmsg.LeaderAndISRRequestTopicPartition, added map[core.TopicPartition]*Partition) int16 {
 	tp := core.TopicPartition{Topic: topic, Partition: s.Partition}
 	if topic == "" || s.Partition < 0 {
 		return kerr.InvalidRequest.Code
@@ -84,9 +89,7 @@ func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID,
 	p := m.table.Load().get(topic, s.Partition)
 	if p == nil {
 		// A request that names a partition twice finds it here.
-		if i := slices.IndexFunc(*added, func(p *Partition) bool { return p.tp == tp }); i >= 0 {
-			p = (*added)[i]
-		}
+		p = added[tp]
 	}
 	if p != nil && p.log == nil && !errors.Is(p.fault.Load().err, core.ErrWrongTopicID) {
 		p = nil // it could not be opened; perhaps it can now
@@ -102,13 +105,9 @@ func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID,
 	}
 	if p == nil {
 		p = m.open(ctx, core.LogID{TopicPartition: tp, TopicID: id}, m.unpark(tp))
-		*added = append(*added, p)
+		added[tp] = p
 	}
-	p.mu.Lock()
-	if p.topicID.IsZero() {
-		p.topicID = id
-	}
-	p.mu.Unlock()
+	p.nameTopic(id)
 	err := p.assign(ctx, assignment{
 		leader: s.Leader, epoch: s.LeaderEpoch, partitionEpoch: s.ZKVersion, isr: s.ISR, replicas: s.Replicas,
 	})
@@ -132,9 +131,7 @@ func (m *Manager) judge(p *Partition, id core.TopicID, s *kmsg.LeaderAndISRReque
 		}
 		return kerr.KafkaStorageError.Code, false
 	}
-	p.mu.Lock()
-	known := p.topicID
-	p.mu.Unlock()
+	known := p.TopicID()
 	if !known.IsZero() && !id.IsZero() && known != id {
 		m.log.Error("refused a partition whose log belongs to another topic of the same name", "partition", p.tp.String(), "log", known.String(), "request", id.String())
 		return kerr.InconsistentTopicID.Code, false
@@ -145,9 +142,7 @@ func (m *Manager) judge(p *Partition, id core.TopicID, s *kmsg.LeaderAndISRReque
 	}
 	if s.LeaderEpoch == current && known.IsZero() && !id.IsZero() {
 		// The controller gives ids to topics that had none, without a new epoch.
-		p.mu.Lock()
-		p.topicID = id
-		p.mu.Unlock()
+		p.nameTopic(id)
 		return 0, false
 	}
 	m.log.Info("ignored the state of a partition: its leader epoch is not newer", "partition", p.tp.String(), "epoch", s.LeaderEpoch, "current", current)

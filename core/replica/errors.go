@@ -64,10 +64,10 @@ func storageError(tp core.TopicPartition, doing string, err error) error {
 
 // validationError turns what core/record found into what a client is told, and the
 // records that are to blame (KIP-467). version is that of the produce request.
-func validationError(tp core.TopicPartition, version int16, internal bool, err error) (error, []RecordError) { //nolint:revive // the records go with the error
+func validationError(tp core.TopicPartition, version int16, internal bool, err error) ([]RecordError, error) {
 	v, ok := record.AsValidationError(err)
 	if !ok {
-		return storageError(tp, "validate a batch for", err), nil
+		return nil, storageError(tp, "validate a batch for", err)
 	}
 	code := kerr.InvalidRecord.Code
 	switch v.Kind {
@@ -94,5 +94,5 @@ func validationError(tp core.TopicPartition, version int16, internal bool, err e
 			records[i] = RecordError{Index: r.Index, Message: r.Message}
 		}
 	}
-	return &core.KafkaError{Code: code, Message: fmt.Sprintf("%s (partition %s)", v.Message, tp), Err: v.Unwrap()}, records
+	return records, &core.KafkaError{Code: code, Message: fmt.Sprintf("%s (partition %s)", v.Message, tp), Err: v.Unwrap()}
 }

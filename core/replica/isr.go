@@ -136,10 +136,10 @@ func (p *Partition) shrinkISR(now int64) {
 	p.changeISR(change)
 }
 
-// isrChange describes a change. mu is held.
+// isrChange describes a change.
 func (p *Partition) isrChange(ro *role, isr []int32) ISRChange {
 	return ISRChange{
-		TopicPartition: p.tp, TopicID: p.topicID,
+		TopicPartition: p.tp, TopicID: p.TopicID(),
 		LeaderEpoch: ro.epoch, PartitionEpoch: ro.partitionEpoch, ISR: isr,
 	}
 }

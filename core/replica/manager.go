@@ -125,6 +125,7 @@ type Manager struct {
 	retain      chan struct{} // a look at retention is due
 	startsMoved atomic.Bool   // a log start has moved since the last checkpoint
 	marksMoved  atomic.Bool   // a high watermark has
+	saving      sync.Mutex    // serialises saveStarts
 	// checkpointing serialises the writing of checkpoints, and guards parked.
 	checkpointing sync.Mutex
 	parked        map[core.TopicPartition]mark
@@ -266,7 +267,7 @@ func (m *Manager) Partitions() []PartitionInfo {
 }
 
 func (p *Partition) info() PartitionInfo {
-	i := PartitionInfo{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir, LeaderEpoch: noEpoch}
+	i := PartitionInfo{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir, LeaderEpoch: noEpoch, Producers: int(p.producerCount.Load())}
 	i.Start, i.LastStable, i.HighWatermark, i.End = p.start.Load(), p.lso.Load(), p.hw.Load(), p.end.Load()
 	i.Lag = i.End - i.HighWatermark
 	if ro := p.role.Load(); ro != nil {
@@ -284,9 +285,6 @@ func (p *Partition) info() PartitionInfo {
 			i.Bytes += s.Bytes
 		}
 	}
-	p.write.Lock()
-	i.Producers = len(p.producers.byID)
-	p.write.Unlock()
 	return i
 }
 
@@ -316,6 +314,12 @@ func (m *Manager) spawn(f func(ctx context.Context)) bool {
 	}
 	m.wg.Go(func() { f(m.ctx) })
 	return true
+}
+
+func (m *Manager) closing() bool {
+	m.life.Lock()
+	defer m.life.Unlock()
+	return m.closed
 }
 
 const (

@@ -136,6 +136,19 @@ func (p *Partition) DeleteRecords(ctx context.Context, offset int64) (int64, err
 		return -1, core.Failf(kerr.PolicyViolation.Code,
 			"Records of partition %s can not be deleted due to the configured policy: cleanup.policy of the topic does not contain delete.", p.tp)
 	}
+	start, err := p.deleteBelow(ctx, offset)
+	if err != nil {
+		return -1, err
+	}
+	// Kafka writes this down within a minute; here a crash never brings the records
+	// back once the client has its answer.
+	if err := p.m.saveStarts(ctx); err != nil {
+		return -1, storageError(p.tp, "save the log start of", err)
+	}
+	return start, nil
+}
+
+func (p *Partition) deleteBelow(ctx context.Context, offset int64) (start int64, err error) {
 	p.write.Lock()
 	defer p.write.Unlock()
 	if _, err := p.leading(-1); err != nil {

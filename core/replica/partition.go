@@ -56,11 +56,15 @@ type Partition struct {
 	role   atomic.Pointer[role]
 	fault  atomic.Pointer[fault]
 	epochs atomic.Pointer[epochCache]
+	// topicID is nil when the topic has none.
+	topicID atomic.Pointer[core.TopicID]
 
 	start atomic.Int64 // log start offset
 	end   atomic.Int64 // log end offset
 	hw    atomic.Int64 // high watermark
 	lso   atomic.Int64 // last stable offset
+
+	producerCount atomic.Int64
 
 	// write serialises what changes the log, and guards what must agree with it.
 	write      sync.Mutex
@@ -73,7 +77,6 @@ type Partition struct {
 
 	// mu guards what follows.
 	mu        sync.Mutex
-	topicID   core.TopicID
 	followers []follower
 	waits     []*wait   // by offset
 	ready     []outcome // completed waits on their way to their callbacks
@@ -109,9 +112,17 @@ func (p *Partition) Bounds() (start, end int64) { return p.start.Load(), p.end.L
 
 // TopicID is the id of the partition's topic, zero when it has none.
 func (p *Partition) TopicID() core.TopicID {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.topicID
+	if id := p.topicID.Load(); id != nil {
+		return *id
+	}
+	return core.TopicID{}
+}
+
+// nameTopic sets the id of the topic where it was not known.
+func (p *Partition) nameTopic(id core.TopicID) {
+	if !id.IsZero() {
+		p.topicID.CompareAndSwap(nil, &id)
+	}
 }
 
 // LeaderEpoch is the newest epoch that a controller has told; -1 before the first.
@@ -235,6 +246,9 @@ func (p *Partition) epochCache() epochCache {
 func (p *Partition) failed(doing string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if f := p.fault.Load(); f != nil && f.noReads {
+		return f.err // the log was closed meanwhile
 	}
 	if errors.Is(err, core.ErrStorage) && !errors.Is(err, core.ErrNoSpace) {
 		p.offline(err, false)

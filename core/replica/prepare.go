@@ -28,7 +28,7 @@ func (p *Partition) prepare(cfg *config.Topic, r *AppendRequest) (v prepared, er
 	v.batches = r.Batches
 	if err = p.prepareAll(cfg, r, &v); err != nil {
 		if _, ok := record.AsValidationError(err); ok {
-			err, v.records = validationError(p.tp, r.Version, r.Internal, err)
+			v.records, err = validationError(p.tp, r.Version, r.Internal, err)
 		}
 		p.m.release(&v)
 	}

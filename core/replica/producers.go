@@ -198,17 +198,15 @@ func (s *producers) takeMarker(p *producer, b record.Batch, txns *transactions) 
 
 // expire forgets producers that have no open transaction and have written nothing
 // since before (ms).
-func (s *producers) expire(before int64) (expired int) {
+func (s *producers) expire(before int64) {
 	for id, p := range s.byID {
 		if p.txnStart == noTransaction && p.lastTimestamp <= before {
 			delete(s.byID, id)
-			expired++
 		}
 	}
 	if len(s.byID) == 0 {
 		s.byID = nil
 	}
-	return expired
 }
 
 // list describes the producers by id.

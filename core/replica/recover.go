@@ -20,7 +20,8 @@ type checkpoints struct {
 // cannot be opened gives a partition that is offline, not an error.
 func (m *Manager) open(ctx context.Context, id core.LogID, ck checkpoints) *Partition {
 	cfg := m.o.Topic(id.Topic)
-	p := &Partition{m: m, tp: id.TopicPartition, topicID: id.TopicID, dir: id.Dir, snapshot: -1}
+	p := &Partition{m: m, tp: id.TopicPartition, dir: id.Dir, snapshot: -1}
+	p.nameTopic(id.TopicID)
 	p.cfg.Store(cfg)
 	lc := cfg.LogConfig()
 	lc.RecoveryPoint = ck.recovery[id.TopicPartition]
@@ -175,6 +176,7 @@ func (p *Partition) loadState(ctx context.Context) error {
 	state.end = end
 	state.expire(p.m.nowMS() - p.m.producerExpiration())
 	p.producers = state
+	p.producerCount.Store(int64(len(state.byID)))
 	p.mu.Lock()
 	p.txns = txns
 	p.mu.Unlock()

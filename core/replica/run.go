@@ -20,7 +20,7 @@ func (m *Manager) Start() {
 	m.every(o.FlushInterval, m.flushByTime)
 	m.every(o.ProducerExpiryInterval, m.ExpireProducers)
 	if o.ISR != nil {
-		m.every(o.ReplicaLag/2, m.shrinkISRs)
+		m.every(o.ReplicaLag/2, m.ShrinkISRs)
 	}
 	m.spawn(m.retentionLoop)
 	m.spawn(m.watchStorage)
@@ -54,7 +54,9 @@ func (m *Manager) flushByTime(context.Context) {
 	}
 }
 
-func (m *Manager) shrinkISRs(context.Context) {
+// ShrinkISRs asks for followers that do not keep up to be taken out of their ISRs. It
+// is called in the background.
+func (m *Manager) ShrinkISRs(context.Context) {
 	now := m.nowMS()
 	for _, p := range m.all() {
 		p.shrinkISR(now)
@@ -68,6 +70,7 @@ func (m *Manager) ExpireProducers(context.Context) {
 	for _, p := range m.all() {
 		p.write.Lock()
 		p.producers.expire(before)
+		p.producerCount.Store(int64(len(p.producers.byID)))
 		p.write.Unlock()
 	}
 }
