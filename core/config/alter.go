@@ -165,7 +165,7 @@ func (t *Table) checkBroker(name, value string, perBroker bool) error {
 	}
 	prefixed := strings.HasPrefix(name, listenerPrefix)
 	switch {
-	case set.Update == ReadOnly && !(prefixed && mechanismSetting(set.Name)):
+	case set.Update == ReadOnly && (!prefixed || !mechanismSetting(set.Name)):
 		return invalid("Cannot update these configs dynamically: %s. It is read when the broker starts: set it in server.properties", name)
 	case set.Update == PerBroker && !perBroker || prefixed && !perBroker && set.Update != ClusterWide:
 		return invalid("Cannot update these configs at default cluster level: %s. Alter it for each broker", name)

@@ -132,11 +132,10 @@ func (s *Snapshot) brokerEntry(name string, set *Setting) Entry {
 		hidden.Type = Password
 		set = &hidden
 	}
-	own := []Synonym{{name, 1}}
-	if set.Name != name { // listener.name.X.SETTING stands before SETTING
-		own = append(own, Synonym{set.Name, 1})
+	e.Synonyms = s.chain(set, append([]Synonym{{set.Name, 1}}, set.Synonyms...))
+	if set.Name != name { // listener.name.X.SETTING stands before SETTING, whatever the source
+		e.Synonyms = append(s.chain(set, []Synonym{{name, 1}}), e.Synonyms...)
 	}
-	e.Synonyms = s.chain(set, append(own, set.Synonyms...))
 	for _, sv := range e.Synonyms {
 		// A setting without a default shows only what was given under its own name, as
 		// in Kafka; what it comes to with synonyms is in the chain.

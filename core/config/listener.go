@@ -191,7 +191,7 @@ func resolveListeners(get func(string) (string, bool), given func(string) bool, 
 		return set
 	}
 	if len(set.listeners) == 0 {
-		complain("listeners", errText("at least one listener is needed, such as PLAINTEXT://:9092"))
+		complain("listeners", textError("at least one listener is needed, such as PLAINTEXT://:9092"))
 		return set
 	}
 	set.controlPlane = strings.ToUpper(text("control.plane.listener.name"))
@@ -200,7 +200,7 @@ func resolveListeners(get func(string) (string, bool), given func(string) bool, 
 	case set.interBroker == "":
 		set.interBroker = strings.ToUpper(text("security.inter.broker.protocol"))
 	case given("security.inter.broker.protocol"):
-		complain("inter.broker.listener.name", errText("give either inter.broker.listener.name or security.inter.broker.protocol, not both"))
+		complain("inter.broker.listener.name", textError("give either inter.broker.listener.name or security.inter.broker.protocol, not both"))
 	}
 	set.advertised = advertised(set, text("advertised.listeners"), security, complain)
 	if !hasListener(set.advertised, set.interBroker) {

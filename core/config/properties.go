@@ -182,11 +182,11 @@ func unescape(s string) (string, error) {
 		}
 		if s[i] == 'u' {
 			if i+5 > len(s) {
-				return "", errText(`malformed \uXXXX escape`)
+				return "", textError(`malformed \uXXXX escape`)
 			}
 			n, err := strconv.ParseUint(s[i+1:i+5], 16, 16)
 			if err != nil {
-				return "", errText(`malformed \uXXXX escape`)
+				return "", textError(`malformed \uXXXX escape`)
 			}
 			units = append(units, uint16(n))
 			i += 4

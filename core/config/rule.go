@@ -85,7 +85,7 @@ func (s *Setting) Check(value string) error {
 		if s.Sensitive() {
 			shown = "[hidden]"
 		}
-		return fmt.Errorf("Invalid value %s for configuration %s: %w", shown, s.Name, err) //nolint:revive,staticcheck // clients are shown Kafka's wording
+		return fmt.Errorf("Invalid value %s for configuration %s: %w", shown, s.Name, err) //nolint:staticcheck // clients are shown Kafka's wording
 	}
 	return nil
 }
@@ -95,20 +95,20 @@ func (s *Setting) check(value string) error {
 	switch s.Type {
 	case Boolean:
 		if !strings.EqualFold(v, "true") && !strings.EqualFold(v, "false") {
-			return errText("Expected value to be either true or false")
+			return textError("Expected value to be either true or false")
 		}
 		return nil
 	case Int, Short, Long:
 		bits := map[Type]int{Short: 16, Int: 32, Long: 64}[s.Type]
 		n, err := strconv.ParseInt(v, 10, bits)
 		if err != nil {
-			return errText("Not a number of type " + strings.ToUpper(s.Type.String()))
+			return textError("Not a number of type " + strings.ToUpper(s.Type.String()))
 		}
 		return s.Valid.number(float64(n))
 	case Double:
 		f, err := strconv.ParseFloat(v, 64)
 		if err != nil || math.IsNaN(f) {
-			return errText("Not a number of type DOUBLE")
+			return textError("Not a number of type DOUBLE")
 		}
 		return s.Valid.number(f)
 	case List:
@@ -123,26 +123,26 @@ func (r Rule) number(f float64) error {
 	case r.HasAlso && f == r.Also:
 		return nil
 	case r.HasMin && f < r.Min:
-		return errText("Value must be at least " + number(r.Min))
+		return textError("Value must be at least " + number(r.Min))
 	case r.HasMax && f > r.Max:
-		return errText("Value must be no more than " + number(r.Max))
+		return textError("Value must be no more than " + number(r.Max))
 	}
 	return nil
 }
 
 func (r Rule) text(v string) error {
 	if r.NotEmpty && v == "" {
-		return errText("String must be non-empty")
+		return textError("String must be non-empty")
 	}
 	if r.OneOf != nil && !r.has(v) {
-		return errText("String must be one of: " + strings.Join(r.OneOf, ", "))
+		return textError("String must be one of: " + strings.Join(r.OneOf, ", "))
 	}
 	return nil
 }
 
 func (r Rule) list(items []string) error {
 	if r.NotEmpty && len(items) == 0 {
-		return errText("Configuration must not be empty")
+		return textError("Configuration must not be empty")
 	}
 	if r.Throttle {
 		return throttled(items)
@@ -152,7 +152,7 @@ func (r Rule) list(items []string) error {
 	}
 	for _, item := range items {
 		if !r.has(item) {
-			return errText("String must be one of: " + strings.Join(r.OneOf, ", "))
+			return textError("String must be one of: " + strings.Join(r.OneOf, ", "))
 		}
 	}
 	return nil
@@ -178,7 +178,7 @@ func throttled(items []string) error {
 			ok = false
 		}
 		if !ok {
-			return errText("Must be the literal '*' or a list of replicas in the form [partitionId]:[brokerId],[partitionId]:[brokerId],...")
+			return textError("Must be the literal '*' or a list of replicas in the form [partitionId]:[brokerId],[partitionId]:[brokerId],...")
 		}
 	}
 	return nil
@@ -198,7 +198,7 @@ func SplitList(v string) []string {
 	return items
 }
 
-// errText is an error without a cause.
-type errText string
+// textError is an error without a cause.
+type textError string
 
-func (e errText) Error() string { return string(e) }
+func (e textError) Error() string { return string(e) }

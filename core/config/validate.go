@@ -30,13 +30,13 @@ func (c checker) all() {
 		c.complain("max.connections.per.ip.overrides", err)
 	}
 	if c.number("max.connections.per.ip") == 0 && c.text("max.connections.per.ip.overrides") == "" {
-		c.complain("max.connections.per.ip", errText("0 lets nobody in unless max.connections.per.ip.overrides names some addresses"))
+		c.complain("max.connections.per.ip", textError("0 lets nobody in unless max.connections.per.ip.overrides names some addresses"))
 	}
 	if len(SplitList(c.text("log.dirs"))) == 0 {
-		c.complain("log.dirs", errText("at least one directory is needed"))
+		c.complain("log.dirs", textError("at least one directory is needed"))
 	}
 	if c.text("coordination") == "zookeeper" && c.text("zookeeper.connect") == "" {
-		c.complain("zookeeper.connect", errText("coordination=zookeeper needs it: HOST:PORT,... of the ZooKeeper servers"))
+		c.complain("zookeeper.connect", textError("coordination=zookeeper needs it: HOST:PORT,... of the ZooKeeper servers"))
 	}
 }
 
@@ -70,7 +70,7 @@ func (c checker) identity() {
 	id, generate, reserved := c.number("broker.id"), strings.EqualFold(c.text("broker.id.generation.enable"), "true"), c.number("reserved.broker.max.id")
 	switch {
 	case id == -1 && !generate:
-		c.complain("broker.id", errText("-1 asks for a generated id, and broker.id.generation.enable is false: give a number from 0"))
+		c.complain("broker.id", textError("-1 asks for a generated id, and broker.id.generation.enable is false: give a number from 0"))
 	case generate && id > reserved:
 		c.complain("broker.id", fmt.Errorf("%d is above reserved.broker.max.id (%d), where generated ids begin: choose a lower one or raise that", id, reserved))
 	}
@@ -79,7 +79,7 @@ func (c checker) identity() {
 func (c checker) numbers() {
 	for _, name := range []string{"log.roll.ms", "log.retention.ms", "log.retention.minutes", "log.retention.hours", "log.flush.interval.ms", "log.roll.jitter.ms"} {
 		v, ok := c.get(name)
-		if !ok {
+		if !ok || !c.given(name) { // a synonym is judged under its own name
 			continue
 		}
 		n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
@@ -87,11 +87,11 @@ func (c checker) numbers() {
 		switch {
 		case err != nil:
 		case retention && (n == 0 || n < -1):
-			c.complain(name, errText("must be -1 (no bound) or at least 1"))
+			c.complain(name, textError("must be -1 (no bound) or at least 1"))
 		case name == "log.roll.ms" && n < 1:
-			c.complain(name, errText("must be at least 1"))
+			c.complain(name, textError("must be at least 1"))
 		case n < 0 && !retention:
-			c.complain(name, errText("must not be negative"))
+			c.complain(name, textError("must not be negative"))
 		}
 	}
 	if wait, socket := c.number("replica.fetch.wait.max.ms"), c.number("replica.socket.timeout.ms"); wait > socket {
