@@ -165,15 +165,15 @@ func findBatch(frame []byte) []byte {
 func cannedProduce(out, correlation []byte) []byte {
 	out = append(out, 0, 0, 0, 0)
 	out = append(out, correlation...)
-	out = append(out, 0)                      // tags of the header
-	out = append(out, 2, 2, 'x', 2)           // one topic x, one partition
-	out = append(out, 0, 0, 0, 0)             // partition
-	out = append(out, 0, 0)                   // no error
-	out = append(out, make([]byte, 8)...)     // base offset
-	out = append(out, make([]byte, 8)...)     // append time
-	out = append(out, make([]byte, 8)...)     // log start
-	out = append(out, 1, 0, 0, 0)             // no record errors, no message, tags
-	out = append(out, 0, 0, 0, 0, 0)          // throttle, tags
+	out = append(out, 0)                  // tags of the header
+	out = append(out, 2, 2, 'x', 2)       // one topic x, one partition
+	out = append(out, 0, 0, 0, 0)         // partition
+	out = append(out, 0, 0)               // no error
+	out = append(out, make([]byte, 8)...) // base offset
+	out = append(out, make([]byte, 8)...) // append time
+	out = append(out, make([]byte, 8)...) // log start
+	out = append(out, 1, 0, 0, 0)         // no record errors, no message, tags
+	out = append(out, 0, 0, 0, 0, 0)      // throttle, tags
 	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
 	return out
 }

@@ -33,7 +33,7 @@ func main() {
 		return
 	}
 	var o options
-	flag.StringVar(&o.millrace, "millrace", os.Getenv("MILLRACE_BIN"), "the binary to measure; built when empty")
+	flag.StringVar(&o.millrace, "millrace", os.Getenv("BROKER_UNDER_TEST"), "the binary to measure; built when empty")
 	flag.StringVar(&o.dir, "dir", "", "where to write; a temporary directory when empty")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each")
 	flag.Int64Var(&o.volume, "volume", 2<<30, "bytes of a produce round; a fetch round moves four times as many")

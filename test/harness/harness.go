@@ -39,10 +39,10 @@ type Broker struct {
 // startTimeout is generous: a test machine may be busy with other tests.
 const startTimeout = 60 * time.Second
 
-// Binary is the program under test: MILLRACE_BIN, or a fresh build.
+// Binary is the program under test: BROKER_UNDER_TEST, or a fresh build.
 func Binary(t testing.TB) string {
 	t.Helper()
-	if bin := os.Getenv("MILLRACE_BIN"); bin != "" {
+	if bin := os.Getenv("BROKER_UNDER_TEST"); bin != "" {
 		return bin
 	}
 	bin := filepath.Join(os.TempDir(), fmt.Sprintf("millrace-under-test-%d", os.Getppid()))

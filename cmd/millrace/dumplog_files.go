@@ -1,0 +1,303 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/millrace/millrace/core/record"
+)
+
+// fileKind is what a file of a log directory is.
+type fileKind uint8
+
+const (
+	unknownFile fileKind = iota
+	logFile
+	indexFile
+	timeIndexFile
+	snapshotFile
+	textFile
+)
+
+// kindOf tells by the name.
+func kindOf(path string) fileKind {
+	name := filepath.Base(path)
+	switch filepath.Ext(strings.TrimSuffix(name, ".deleted")) {
+	case ".log":
+		return logFile
+	case ".index":
+		return indexFile
+	case ".timeindex":
+		return timeIndexFile
+	case ".snapshot":
+		return snapshotFile
+	}
+	switch {
+	case strings.HasSuffix(name, "-checkpoint"), name == "partition.metadata", name == "meta.properties":
+		return textFile
+	}
+	return unknownFile
+}
+
+var errUnknownFile = errors.New("not a file that dump-log knows: want .log, .index, .timeindex, .snapshot, *-checkpoint, partition.metadata or meta.properties")
+
+func (d *dump) file(path string) error {
+	switch kindOf(path) {
+	case logFile:
+		return d.log(path)
+	case indexFile:
+		return d.index(path)
+	case timeIndexFile:
+		return d.timeIndex(path)
+	case snapshotFile:
+		return d.snapshot(path)
+	case textFile:
+		return d.text(path)
+	default:
+		return &exitError{exitUsage, errUnknownFile}
+	}
+}
+
+// baseOffset is the number in a segment file's name.
+func baseOffset(path string) (int64, error) {
+	name, _, _ := strings.Cut(filepath.Base(path), ".")
+	n, err := strconv.ParseInt(name, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("name %s: want an offset in 20 digits", filepath.Base(path))
+	}
+	return n, nil
+}
+
+// entries splits an index file; bad tells of a size that does not fit. Preallocated
+// entries, all zeros, end it; the very first entry may be one that is all zeros.
+func entries(data []byte, size int, bad func(pos int64, why string)) [][]byte {
+	var out [][]byte
+	for pos := 0; pos < len(data); pos += size {
+		if len(data)-pos < size {
+			bad(int64(pos), fmt.Sprintf("%d bytes left over after entries of %d", len(data)-pos, size))
+			return out
+		}
+		e := data[pos : pos+size]
+		if pos > 0 && strings.Trim(string(data[pos:]), "\x00") == "" {
+			return out
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// segment is what the .log file beside an index says, for checking the index.
+type segment struct {
+	batches map[int64]batchView // by position
+	found   bool
+}
+
+func readSegment(index string) (segment, error) {
+	s := segment{batches: map[int64]batchView{}}
+	path := strings.TrimSuffix(index, filepath.Ext(index)) + ".log"
+	if _, err := os.Stat(path); err != nil {
+		return s, nil // nothing to check against
+	}
+	s.found = true
+	err := eachBatch(path, func(pos int64, b record.Batch) error {
+		s.batches[pos] = *viewBatch(pos, b, true)
+		return nil
+	}, func(int64, error) {}, func(string) error { return nil })
+	return s, err
+}
+
+// offsetEntry is an entry of an .index file.
+type offsetEntry struct {
+	Offset   int64 `json:"offset"`
+	Position int64 `json:"position"`
+}
+
+func (d *dump) index(path string) error {
+	base, err := baseOffset(path)
+	if err != nil {
+		d.damaged(path, 0, "%s", err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	seg, err := readSegment(path)
+	if err != nil {
+		return err
+	}
+	if err := d.title(path); err != nil {
+		return err
+	}
+	last := offsetEntry{-1, -1}
+	for i, e := range entries(data, 8, func(pos int64, why string) { d.damaged(path, pos, "%s", why) }) {
+		v := offsetEntry{base + int64(int32(binary.BigEndian.Uint32(e))), int64(int32(binary.BigEndian.Uint32(e[4:])))}
+		if i == 0 && v.Offset == base && v.Position == 0 && len(data) > 8 && strings.Trim(string(data), "\x00") == "" {
+			break // an empty, preallocated index
+		}
+		pos := int64(i * 8)
+		if v.Offset <= last.Offset || v.Position <= last.Position && i > 0 {
+			d.damaged(path, pos, "entry (%d, %d) after (%d, %d): entries must grow", v.Offset, v.Position, last.Offset, last.Position)
+		}
+		if b, ok := seg.batches[v.Position]; seg.found && !ok {
+			d.damaged(path, pos, "entry (%d, %d): no batch begins there", v.Offset, v.Position)
+		} else if seg.found && (v.Offset < b.BaseOffset || v.Offset > b.LastOffset) {
+			d.damaged(path, pos, "entry (%d, %d): the batch there has offsets %d to %d", v.Offset, v.Position, b.BaseOffset, b.LastOffset)
+		}
+		last = v
+		if err := d.line(&v, "offset: %d position: %d", v.Offset, v.Position); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timeEntry is an entry of a .timeindex file.
+type timeEntry struct {
+	Timestamp int64 `json:"timestamp"`
+	Offset    int64 `json:"offset"`
+}
+
+func (d *dump) timeIndex(path string) error {
+	base, err := baseOffset(path)
+	if err != nil {
+		d.damaged(path, 0, "%s", err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	seg, err := readSegment(path)
+	if err != nil {
+		return err
+	}
+	if err := d.title(path); err != nil {
+		return err
+	}
+	last := timeEntry{-1, -1}
+	for i, e := range entries(data, 12, func(pos int64, why string) { d.damaged(path, pos, "%s", why) }) {
+		v := timeEntry{int64(binary.BigEndian.Uint64(e)), base + int64(int32(binary.BigEndian.Uint32(e[8:])))}
+		if i == 0 && v.Timestamp == 0 && strings.Trim(string(data), "\x00") == "" {
+			break // an empty, preallocated index
+		}
+		pos := int64(i * 12)
+		if v.Timestamp < last.Timestamp || v.Offset < last.Offset {
+			d.damaged(path, pos, "entry (%d, %d) after (%d, %d): entries must grow", v.Timestamp, v.Offset, last.Timestamp, last.Offset)
+		}
+		if seg.found {
+			d.checkTime(path, pos, v, seg)
+		}
+		last = v
+		if err := d.line(&v, "timestamp: %d offset: %d", v.Timestamp, v.Offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTime sees that the batch with the entry's offset has the entry's timestamp
+// and that no batch before it has a later one.
+func (d *dump) checkTime(path string, pos int64, v timeEntry, seg segment) {
+	found := false
+	for _, b := range seg.batches {
+		if v.Offset >= b.BaseOffset && v.Offset <= b.LastOffset {
+			found = true
+			if b.MaxTimestamp != v.Timestamp {
+				d.damaged(path, pos, "entry (%d, %d): the batch with that offset has max timestamp %d", v.Timestamp, v.Offset, b.MaxTimestamp)
+			}
+		} else if b.LastOffset < v.Offset && b.MaxTimestamp > v.Timestamp {
+			d.damaged(path, pos, "entry (%d, %d): the batch at %d has a later timestamp, %d", v.Timestamp, v.Offset, b.BaseOffset, b.MaxTimestamp)
+		}
+	}
+	if !found {
+		d.damaged(path, pos, "entry (%d, %d): the log has no such offset", v.Timestamp, v.Offset)
+	}
+}
+
+// producerEntry is an entry of a .snapshot file.
+type producerEntry struct {
+	ProducerID       int64 `json:"producer_id"`
+	Epoch            int16 `json:"producer_epoch"`
+	LastSequence     int32 `json:"last_sequence"`
+	LastOffset       int64 `json:"last_offset"`
+	OffsetDelta      int32 `json:"offset_delta"`
+	Timestamp        int64 `json:"timestamp"`
+	CoordinatorEpoch int32 `json:"coordinator_epoch"`
+	TxnFirstOffset   int64 `json:"current_txn_first_offset"`
+}
+
+func (d *dump) snapshot(path string) error {
+	const header, entry = 10, 46
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := d.title(path); err != nil {
+		return err
+	}
+	be := binary.BigEndian
+	if len(data) < header {
+		d.damaged(path, 0, "%d bytes, shorter than a header", len(data))
+		return nil
+	}
+	if v := be.Uint16(data); v != 1 {
+		d.damaged(path, 0, "version %d, not 1", v)
+	}
+	if crc := crc32.Checksum(data[6:], crc32.MakeTable(crc32.Castagnoli)); crc != be.Uint32(data[2:]) {
+		d.damaged(path, 2, "checksum is %d, the content gives %d", be.Uint32(data[2:]), crc)
+	}
+	if n := int(be.Uint32(data[6:])); len(data) != header+n*entry {
+		d.damaged(path, 6, "%d entries in %d bytes, which do not fit", n, len(data))
+	}
+	for e := data[header:]; len(e) >= entry; e = e[entry:] {
+		v := producerEntry{
+			int64(be.Uint64(e)), int16(be.Uint16(e[8:])), int32(be.Uint32(e[10:])), int64(be.Uint64(e[14:])),
+			int32(be.Uint32(e[22:])), int64(be.Uint64(e[26:])), int32(be.Uint32(e[34:])), int64(be.Uint64(e[38:])),
+		}
+		if err := d.line(&v, "producerId: %d producerEpoch: %d lastSequence: %d lastOffset: %d offsetDelta: %d timestamp: %d coordinatorEpoch: %d currentTxnFirstOffset: %d",
+			v.ProducerID, v.Epoch, v.LastSequence, v.LastOffset, v.OffsetDelta, v.Timestamp, v.CoordinatorEpoch, v.TxnFirstOffset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text prints checkpoints and metadata, and checks the number of entries in
+// checkpoints.
+func (d *dump) text(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := d.title(path); err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	if strings.HasSuffix(path, "-checkpoint") {
+		n := -1
+		if len(lines) >= 2 {
+			if parsed, err := strconv.Atoi(lines[1]); err == nil {
+				n = parsed
+			}
+		}
+		if lines[0] != "0" {
+			d.damaged(path, 0, "version %q, not 0", lines[0])
+		}
+		if n != len(lines)-2 {
+			d.damaged(path, 0, "%d entries announced, %d found", n, len(lines)-2)
+		}
+	}
+	for _, l := range lines {
+		if err := d.line(struct {
+			Line string `json:"line"`
+		}{l}, "%s", l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

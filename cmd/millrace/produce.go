@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// maxLine is the longest line that produce reads, in bytes.
+const maxLine = 64 << 20
+
+type produceFlags struct {
+	connection
+	format      lineFormat
+	json        bool
+	partition   int32
+	acks        string
+	compression string
+	timestamp   int64
+	linger      time.Duration
+}
+
+func newProduce(io streams) *cobra.Command {
+	p := &produceFlags{}
+	cmd := &cobra.Command{
+		Use: "produce TOPIC", Short: "Send each line of standard input as a record", Args: exactly("TOPIC"),
+		Long: `Sends each line of standard input as a record.
+
+A line is the value. With --parse-key it is KEY<separator>VALUE, with
+--parse-headers HEADERS comes first: name:value with commas between. With --json
+each line is an object as consume --json prints it.`,
+		Example: `  echo hello | millrace produce greetings
+  printf 'a\t1\nb\t2\n' | millrace produce pairs --parse-key
+  millrace consume old --from-beginning --exit-at-end --json | millrace produce new --json`,
+		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd.Context(), io, args[0]) },
+	}
+	p.flags(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&p.format.key, "parse-key", false, "lines begin with a key")
+	f.BoolVar(&p.format.headers, "parse-headers", false, "lines begin with headers")
+	f.StringVar(&p.format.separator, "separator", "\t", "what stands between headers, key and value")
+	f.StringVar(&p.format.null, "null-marker", "", "text that stands for a null key or value")
+	f.BoolVar(&p.json, "json", false, "each line is a JSON object")
+	f.Int32Var(&p.partition, "partition", -1, "partition to send to; -1 lets the key decide, as Kafka's Java client does (murmur2)")
+	f.StringVar(&p.acks, "acks", "all", "all, 1 or 0: how many replicas must have a record")
+	f.StringVar(&p.compression, "compression", "none", "none, gzip, snappy, lz4 or zstd")
+	f.Int64Var(&p.timestamp, "timestamp", -1, "timestamp of every record in ms since 1970; -1 for now")
+	f.DurationVar(&p.linger, "linger", 5*time.Millisecond, "how long to wait for more records of a batch")
+	return cmd
+}
+
+func (p *produceFlags) options(topic string) ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(p.linger), kgo.AllowAutoTopicCreation(),
+		kgo.RecordDeliveryTimeout(p.timeout), kgo.MaxBufferedBytes(64 << 20),
+		kgo.UnknownTopicRetries(10),
+	}
+	switch p.acks {
+	case "all", "-1":
+	case "1":
+		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
+	case "0":
+		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
+	default:
+		return nil, usagef("--acks %s: want all, 1 or 0", p.acks)
+	}
+	codecs := map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+	}
+	codec, ok := codecs[p.compression]
+	if !ok {
+		return nil, usagef("--compression %s: want none, gzip, snappy, lz4 or zstd", p.compression)
+	}
+	opts = append(opts, kgo.ProducerBatchCompression(codec))
+	if p.partition >= 0 {
+		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	} else {
+		// Java's hash of the key, the most common one; without a key any partition.
+		opts = append(opts, kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
+	}
+	return opts, nil
+}
+
+func (p *produceFlags) run(ctx context.Context, io streams, topic string) error {
+	if p.format.separator == "" {
+		return usagef("--separator must not be empty")
+	}
+	opts, err := p.options(topic)
+	if err != nil {
+		return err
+	}
+	client, err := p.open(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+
+	var (
+		sent  atomic.Int64
+		once  sync.Once
+		first error
+	)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := progress(ctx, io, func() string { return fmt.Sprintf("%d records sent", sent.Load()) })
+	defer stop()
+	promise := func(_ *kgo.Record, err error) {
+		if err == nil {
+			sent.Add(1)
+			return
+		}
+		once.Do(func() { first = err; cancel(err) })
+	}
+	readErr := p.read(ctx, io, func(r *kgo.Record) { client.Produce(ctx, r, promise) })
+	flushErr := client.Flush(ctx)
+	stop()
+	// The first failure of a record explains the others.
+	if err := errors.Join(readErr, flushErr); first == nil && err != nil {
+		first = err
+	}
+	if first != nil {
+		return fmt.Errorf("produce to %s: %d records were sent, then: %w", topic, sent.Load(), first)
+	}
+	return nil
+}
+
+// read makes a record of each line.
+func (p *produceFlags) read(ctx context.Context, io streams, send func(*kgo.Record)) error {
+	in := bufio.NewScanner(io.in)
+	in.Buffer(make([]byte, 64<<10), maxLine)
+	in.Split(splitLines)
+	for n := 1; in.Scan(); n++ {
+		if ctx.Err() != nil {
+			return nil // told by whoever cancelled
+		}
+		var (
+			r   *kgo.Record
+			err error
+		)
+		if p.json {
+			if strings.TrimSpace(in.Text()) == "" {
+				continue
+			}
+			r, err = fromJSON(in.Bytes(), false)
+		} else {
+			r, err = p.format.parse(in.Text())
+		}
+		if err != nil {
+			return &exitError{exitUsage, fmt.Errorf("line %d: %w", n, err)}
+		}
+		if p.partition >= 0 {
+			r.Partition = p.partition
+		}
+		if p.timestamp >= 0 {
+			r.Timestamp = time.UnixMilli(p.timestamp)
+		}
+		send(r)
+	}
+	if err := in.Err(); err != nil {
+		return fmt.Errorf("read standard input: %w", err)
+	}
+	return nil
+}
+
+// splitLines splits at line feeds alone, so that a carriage return stays part of
+// its record: bytes arrive as they were sent.
+func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	for i, c := range data {
+		if c == '\n' {
+			return i + 1, data[:i], nil
+		}
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// progress shows a line on the error stream while work goes on, when people look:
+// the error stream is a terminal and the output is not. stop removes it; it may be
+// called twice.
+func progress(ctx context.Context, io streams, line func() string) (stop func()) {
+	if !terminal(io.err) || terminal(io.out) && io.out == io.err {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(io.err, "\r\x1b[K%s", line())
+			case <-ctx.Done():
+				fmt.Fprint(io.err, "\r\x1b[K")
+				return
+			}
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// Exit codes, for scripts.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // the broker refused, or something went wrong
+	exitUsage       = 2 // the command line or a file it names is wrong
+	exitUnreachable = 3 // no broker could be reached
+	exitCorrupt     = 4 // dump-log found files that are not as they should be
+)
+
+// streams are where a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// terminal reports whether w is one, so that progress lines go to people only.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// exitError carries an exit code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// usagef is an error of whoever typed the command.
+func usagef(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// run executes a command line and returns the exit code.
+func run(ctx context.Context, args []string, io streams) int {
+	root := newRoot(io)
+	root.SetArgs(args)
+	root.SetIn(io.in)
+	root.SetOut(io.out)
+	root.SetErr(io.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(io.err, "millrace:", err)
+	var coded *exitError
+	switch {
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.Is(err, errUnreachable):
+		return exitUnreachable
+	case isUsage(err):
+		fmt.Fprintf(io.err, "Try '%s --help'.\n", cmd.CommandPath())
+		return exitUsage
+	default:
+		return exitFailed
+	}
+}
+
+// newRoot builds the tree of commands.
+func newRoot(io streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "millrace",
+		Short: "A Kafka broker that can be taken apart",
+		Long: `Millrace is a Kafka broker that can be taken apart.
+
+Without a command it starts a broker on 127.0.0.1:9092 with its data in
+./millrace-data. Every other command works against any Kafka broker.
+
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage or configuration;
+3 no broker reached; 4 dump-log found damage.`,
+		Example: `  millrace
+  millrace server server.properties --override log.dirs=/var/lib/millrace
+  millrace topics create orders --partitions 3
+  echo hello | millrace produce orders
+  millrace consume orders --from-beginning --exit-at-end`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	server := newServer(io)
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return server.RunE(cmd, nil) }
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(server, newTopics(io), newProduce(io), newConsume(io), newConfig(io), newDumpLog(io), newVersion(io))
+	return root
+}
+
+// usageError marks errors of flags, which cobra gives no type.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func isUsage(err error) bool {
+	var u *usageError
+	return errors.As(err, &u)
+}
+
+// exactly is cobra.ExactArgs with a message that names what is missing.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return &usageError{fmt.Errorf("%s is missing", names[len(args)])}
+		case len(args) > len(names):
+			return &usageError{fmt.Errorf("%q is one argument too many", args[len(names)])}
+		}
+		return nil
+	}
+}
+
+// atLeastOne wants one or more arguments.
+func atLeastOne(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return &usageError{fmt.Errorf("%s is missing", name)}
+		}
+		return nil
+	}
+}

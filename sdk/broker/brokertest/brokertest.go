@@ -1,0 +1,74 @@
+// Package brokertest starts whole brokers inside of a test process: logs and the
+// coordination tree in memory, connections without sockets. They are real brokers
+// from end to end; only the two outermost parts are other ones.
+package brokertest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/sdk/broker"
+)
+
+// addr is where the broker listens, in a network of its own.
+const addr = "millrace:9092"
+
+// stopTimeout bounds the end of a broker, which has little to do.
+const stopTimeout = 30 * time.Second
+
+// Broker is a running broker that ends with its test.
+type Broker struct{ *broker.Broker }
+
+// Start runs a broker; the options come on top of those that put it into memory.
+func Start(t testing.TB, opts ...broker.Option) *Broker {
+	t.Helper()
+	b, err := Open(t.Context(), opts...)
+	if err != nil {
+		t.Fatalf("start a broker: %v", err)
+	}
+	t.Cleanup(func() {
+		// The test's own context has ended by now.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), stopTimeout)
+		defer cancel()
+		if err := b.Stop(ctx); err != nil {
+			t.Errorf("stop the broker: %v", err)
+		}
+	})
+	return b
+}
+
+// Open is Start without a test: the caller stops the broker.
+func Open(ctx context.Context, opts ...broker.Option) (*Broker, error) {
+	all := []broker.Option{
+		broker.WithSetting("listeners", "PLAINTEXT://"+addr),
+		broker.WithSetting("http.listener", ""),
+		broker.WithSetting("storage.engine", "memory"),
+		broker.WithSetting("transport", "memory"),
+		broker.WithSetting("coordination.embedded.memory", "true"),
+		broker.WithLog(slog.New(slog.DiscardHandler)),
+	}
+	b, err := broker.New(append(all, opts...)...)
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{b}, b.Start(ctx)
+}
+
+// Seed is the address to give to a client, together with DialContext.
+func (b *Broker) Seed() string { return addr }
+
+// DialContext connects to the broker; Kafka clients that take a dialer use it:
+// kgo.Dialer(b.DialContext).
+func (b *Broker) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	d, ok := b.Transport("PLAINTEXT").(interface {
+		DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	})
+	if !ok {
+		return nil, fmt.Errorf("dial %s: the broker's transport has no connections inside of the process", address)
+	}
+	return d.DialContext(ctx, network, address)
+}
