@@ -24,7 +24,10 @@ const (
 	vectorLen = 16
 )
 
-var errTooLong = errors.New("reply is longer than a frame can be")
+var (
+	errTooLong = errors.New("reply is longer than a frame can be")
+	errChanged = errors.New("reply was changed after it had been given")
+)
 
 // sender writes frames to a stream. It is used by one goroutine at a time.
 type sender struct {
@@ -62,6 +65,10 @@ func (s *sender) frame(parts []core.Part, length int, hold bool) (keep bool, err
 				s.n = start
 				return true, err
 			}
+		}
+		if s.n-start != length+prefixBytes {
+			s.n = start
+			return true, errChanged
 		}
 		if hold {
 			return true, nil
