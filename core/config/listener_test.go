@@ -137,3 +137,22 @@ func FuzzParseListeners(f *testing.F) {
 		}
 	})
 }
+
+func TestListenerConfig(t *testing.T) {
+	t.Parallel()
+	d := newDynamic(t, "listeners=IN://:1,EX://[::1]:2\nlistener.security.protocol.map=IN:PLAINTEXT,EX:SSL\ninter.broker.listener.name=IN\nmax.connections=9\nlistener.name.ex.max.connections=7\nconnections.max.idle.ms=-1\nmax.connections.per.ip.overrides=[::1]:3")
+	check := func(i int, address string, connections int) {
+		t.Helper()
+		c := d.Snapshot().ListenerConfig(d.Broker().Listeners[i])
+		if c.Address != address || c.MaxConnections != connections || c.IdleTimeout != 0 || c.PerAddressOverrides["::1"] != 3 || c.MaxRequestBytes != 100<<20 {
+			t.Errorf("%+v", c)
+		}
+	}
+	check(0, ":1", 9)
+	check(1, "[::1]:2", 7)
+	if err := d.SetBroker(map[string]string{"listener.name.ex.max.connections": "5", "max.connections": "4"}); err != nil {
+		t.Fatal(err)
+	}
+	check(0, ":1", 4)
+	check(1, "[::1]:2", 5)
+}

@@ -29,8 +29,12 @@ func (c checker) all() {
 	if _, err := ParseHostCounts(c.text("max.connections.per.ip.overrides")); err != nil {
 		c.complain("max.connections.per.ip.overrides", err)
 	}
-	if c.number("max.connections.per.ip") == 0 && c.text("max.connections.per.ip.overrides") == "" {
-		c.complain("max.connections.per.ip", textError("0 lets nobody in unless max.connections.per.ip.overrides names some addresses"))
+	// core.ListenerConfig has no way to say "nobody": a bound of 0 there is none at
+	// all, and a broker that is open by mistake is worse than one that does not start.
+	for _, name := range []string{"max.connections", "max.connections.per.ip"} {
+		if c.number(name) == 0 {
+			c.complain(name, textError("0, which lets nobody in, is not supported: give at least 1, or leave the setting out for no bound"))
+		}
 	}
 	if len(SplitList(c.text("log.dirs"))) == 0 {
 		c.complain("log.dirs", textError("at least one directory is needed"))
