@@ -8,8 +8,6 @@ import (
 	"time"
 )
 
-var durationType = reflect.TypeFor[time.Duration]()
-
 // settingsOf describes the tagged fields of a config struct.
 func settingsOf(cfg any) ([]SettingDef, error) {
 	var defs []SettingDef
@@ -59,7 +57,7 @@ func eachSetting(cfg any, visit func(name, doc string, f reflect.Value) error) e
 
 func typeName(t reflect.Type) (string, error) {
 	switch {
-	case t == durationType:
+	case t == reflect.TypeFor[time.Duration]():
 		return "duration", nil
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
 		return "list", nil
@@ -81,7 +79,7 @@ func typeName(t reflect.Type) (string, error) {
 }
 
 func format(f reflect.Value) string {
-	if f.Type() == durationType {
+	if f.Type() == reflect.TypeFor[time.Duration]() {
 		return strconv.FormatInt(time.Duration(f.Int()).Milliseconds(), 10)
 	}
 	if f.Kind() == reflect.Slice {
@@ -95,7 +93,7 @@ func format(f reflect.Value) string {
 }
 
 func parse(f reflect.Value, s string) error {
-	if f.Type() == durationType {
+	if f.Type() == reflect.TypeFor[time.Duration]() {
 		ms, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {
 			return err

@@ -41,6 +41,11 @@ func (SystemClock) AfterFunc(d time.Duration, f func()) Timer {
 
 type systemTimer struct{ t *time.Timer }
 
-func (t systemTimer) C() <-chan time.Time        { return t.t.C }
-func (t systemTimer) Stop() bool                 { return t.t.Stop() }
+// C implements Timer.
+func (t systemTimer) C() <-chan time.Time { return t.t.C }
+
+// Stop implements Timer.
+func (t systemTimer) Stop() bool { return t.t.Stop() }
+
+// Reset implements Timer.
 func (t systemTimer) Reset(d time.Duration) bool { return t.t.Reset(d) }

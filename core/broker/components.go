@@ -111,7 +111,7 @@ func (st *store) stop() error {
 	if st.Storage == nil {
 		return nil
 	}
-	return st.Storage.Close()
+	return st.Close()
 }
 
 // dirs are the directories in use, for the log.

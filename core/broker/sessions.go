@@ -17,34 +17,18 @@ type sessions struct {
 	current core.CoordinatorSession
 }
 
-// get is an open session.
+// get is a session that was alive just now. It costs a small read: callers are rare.
 func (s *sessions) get(ctx context.Context) (core.CoordinatorSession, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != nil {
-		return s.current, nil
+		if _, err := s.current.Get(ctx, "/"); !errors.Is(err, core.ErrSessionLost) {
+			return s.current, nil
+		}
+		_ = s.current.Close() // lost already
+		s.current = nil
 	}
 	var err error
 	s.current, err = s.coordinator.Open(ctx)
 	return s.current, err
-}
-
-// with runs f in a session, and once more in a new one when the session was lost
-// before f could begin.
-func (s *sessions) with(ctx context.Context, f func(core.CoordinatorSession) error) error {
-	for retried := false; ; retried = true {
-		session, err := s.get(ctx)
-		if err != nil {
-			return err
-		}
-		err = f(session)
-		if retried || !errors.Is(err, core.ErrSessionLost) {
-			return err
-		}
-		s.mu.Lock()
-		if s.current == session {
-			s.current = nil
-		}
-		s.mu.Unlock()
-	}
 }
