@@ -116,10 +116,15 @@ func (c *Controller) Run(ctx context.Context, s core.CoordinatorSession) error {
 	c.mu.Lock()
 	c.run = nil
 	c.mu.Unlock()
-	if ctx.Err() != nil {
-		return nil
+	return unlessEnded(ctx, err)
+}
+
+// unlessEnded drops an error that comes of the end of the context.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // Leading reports whether this broker is the controller, and its epoch. The answer
@@ -164,11 +169,12 @@ func ask[T any](ctx context.Context, c *Controller, what string, do func(ctx con
 			result <- answer[T]{err: notController()}
 			return nil
 		}
-		if ctx.Err() != nil { // nobody waits any more
-			return nil
+		var err error
+		if ctx.Err() == nil { // somebody waits still
+			var v T
+			v, err = do(loop, r.lead)
+			result <- answer[T]{v, clientError(err)}
 		}
-		v, err := do(loop, r.lead)
-		result <- answer[T]{v, clientError(err)}
 		return loopError(err)
 	}})
 	if !pushed {

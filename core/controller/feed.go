@@ -38,11 +38,7 @@ func NewConfigFeed(log *slog.Logger, apply func(e tree.Entity, config map[string
 func (f *ConfigFeed) Run(ctx context.Context, s core.CoordinatorSession) error {
 	watchCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := f.run(watchCtx, s)
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return unlessEnded(ctx, f.run(watchCtx, s))
 }
 
 func (f *ConfigFeed) run(ctx context.Context, s core.CoordinatorSession) error {

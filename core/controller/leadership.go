@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -111,6 +112,9 @@ func (l *leadership) close() {
 
 // push queues an event of this term; it is dropped when the term has ended.
 func (l *leadership) push(what, key string, do func(ctx context.Context) error) {
+	if key != "" { // an event of an earlier term that still waits does not stand for this one
+		key = strconv.Itoa(int(l.epoch)) + " " + key
+	}
 	l.r.queue.push(event{what: what, key: key, do: func(ctx context.Context) error {
 		if l.r.lead != l {
 			return nil

@@ -30,12 +30,10 @@ func (m *Member) Run(ctx context.Context) error {
 	cfg := &m.Controller.cfg
 	for failures := 0; ; failures++ {
 		joined, err := m.session(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, core.ErrNodeExists):
-			return err
-		case joined:
+		if ctx.Err() != nil || errors.Is(err, core.ErrNodeExists) {
+			return unlessEnded(ctx, err)
+		}
+		if joined {
 			failures = 0
 		}
 		cfg.Log.Warn("the coordination session has ended; joining again", "broker", cfg.BrokerID, "error", err)

@@ -43,7 +43,7 @@ func (l *leadership) readTopic(ctx context.Context, name string, node core.Node)
 	data, err := tree.DecodeTopic(node.Data)
 	if err != nil {
 		l.log.Error("controller: a topic cannot be read; it is left out", "topic", name, "error", err)
-		return nil, nil //nolint:nilerr // one broken node must not end the term
+		return nil, nil
 	}
 	t := &topic{name: name, id: data.ID, version: node.Stat.Version, partitions: map[int32]*partition{}}
 	t.set(data)

@@ -56,7 +56,7 @@ func ClusterID(ctx context.Context, s core.CoordinatorSession) (string, error) {
 			return "", fmt.Errorf("read the cluster id: %w", err)
 		}
 		var random [16]byte
-		rand.Read(random[:]) //nolint:errcheck // crypto/rand never fails: it ends the program instead
+		rand.Read(random[:]) // it never fails
 		_, err = s.Commit(ctx, core.Create(ClusterIDPath, EncodeClusterID(UUID(random).String())))
 		if err != nil && !errors.Is(err, core.ErrNodeExists) && !errors.Is(err, core.ErrOutcomeUnknown) {
 			return "", fmt.Errorf("make a cluster id: %w", err)

@@ -11,10 +11,12 @@ import (
 // text is a number that Kafka writes as a string; either is read.
 type text int64
 
+// MarshalJSON writes a string.
 func (t text) MarshalJSON() ([]byte, error) {
 	return []byte(`"` + strconv.FormatInt(int64(t), 10) + `"`), nil
 }
 
+// UnmarshalJSON reads either.
 func (t *text) UnmarshalJSON(b []byte) error {
 	n, err := parseNumber(b)
 	*t = text(n)
@@ -24,6 +26,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 // number is written as a number; a string is read too.
 type number int64
 
+// UnmarshalJSON reads either.
 func (n *number) UnmarshalJSON(b []byte) error {
 	x, err := parseNumber(b)
 	*n = number(x)
