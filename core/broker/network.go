@@ -68,7 +68,7 @@ func (n *network) start(ctx context.Context) error {
 			}
 			built[name] = t
 		}
-		bound, err := t.Listen(ctx, n.listenerConfig(l), n.gate)
+		bound, err := t.Listen(ctx, n.settings.Snapshot().ListenerConfig(l), n.gate)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listener %s: %w", l, err), n.close())
 		}
@@ -77,16 +77,6 @@ func (n *network) start(ctx context.Context) error {
 		n.mu.Unlock()
 	}
 	return nil
-}
-
-func (n *network) listenerConfig(l config.Listener) core.ListenerConfig {
-	net := n.settings.Broker().Network
-	return core.ListenerConfig{
-		Name: l.Name, Address: l.Address(), Protocol: l.Protocol,
-		MaxRequestBytes: net.MaxRequestBytes, MaxConnections: net.MaxConnections,
-		MaxConnectionsPerAddress: net.MaxConnectionsPerIP, PerAddressOverrides: net.PerIPOverrides,
-		IdleTimeout: max(0, net.MaxIdle), SendBuffer: net.SendBuffer, ReceiveBuffer: net.ReceiveBuffer, Backlog: net.Backlog,
-	}
 }
 
 // stop drains the listeners side by side, and cuts what is left when ctx ends.

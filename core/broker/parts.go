@@ -62,6 +62,17 @@ type registries struct {
 	Retention    *core.Registry[core.Retention]
 }
 
+// registrySet is registries as fx hands them out.
+type registrySet struct {
+	fx.In
+
+	Storage      *core.Registry[core.Storage]
+	Transport    *core.Registry[core.Transport]
+	Coordination *core.Registry[core.Coordinator]
+	Partitioners *core.Registry[core.Partitioner]
+	Retention    *core.Registry[core.Retention]
+}
+
 // newRegistries checks that no two factories of a seam have one name.
 func newRegistries(f factories) (r registries, err error) {
 	if r.Storage, err = core.NewRegistry("storage.engine", f.Storage...); err != nil {
@@ -81,7 +92,8 @@ func newRegistries(f factories) (r registries, err error) {
 }
 
 // newTable makes the table of settings: Kafka's, Millrace's and those of every part.
-func newTable(f factories) (*config.Table, error) {
+// Where a setting picks a part, a name that no part has is a mistake of its line.
+func newTable(f factories, r registrySet) (*config.Table, error) {
 	var defs []core.SettingDef
 	defs = appendSettings(defs, f.Storage)
 	defs = appendSettings(defs, f.Transport)
@@ -89,7 +101,14 @@ func newTable(f factories) (*config.Table, error) {
 	defs = appendSettings(defs, f.Partitioners)
 	defs = appendSettings(defs, f.Compressors)
 	defs = appendSettings(defs, f.Retention)
-	return config.NewTable(append(defs, implementationSettings()...)...)
+	t, err := config.NewTable(append(defs, implementationSettings()...)...)
+	if err != nil {
+		return nil, err
+	}
+	return t.WithChoices(map[string][]string{
+		"storage.engine": r.Storage.Names(), "transport": r.Transport.Names(), "coordination": r.Coordination.Names(),
+		"partitioner": r.Partitioners.Names(), "retention.policy": r.Retention.Names(),
+	})
 }
 
 func appendSettings[T any](defs []core.SettingDef, fs []core.Factory[T]) []core.SettingDef {
