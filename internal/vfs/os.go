@@ -76,7 +76,7 @@ func (OS) DiskUsage(name string) (Usage, error) {
 	if err := retry(func() error { return unix.Statfs(name, &st) }); err != nil {
 		return Usage{}, fmt.Errorf("size of the file system of %s: %w", name, err)
 	}
-	block := int64(st.Bsize)
+	block := int64(st.Bsize) //nolint:unconvert // a uint32 on macOS
 	return Usage{Total: int64(st.Blocks) * block, Usable: int64(st.Bavail) * block}, nil
 }
 

@@ -14,10 +14,11 @@ import (
 )
 
 var (
-	// ErrLocked: another process, or another Lock in this one, holds the lock.
+	// ErrLocked says that another process, or another Lock in this one, holds the
+	// lock.
 	ErrLocked = errors.New("locked")
-	// ErrFault: the memory of a mapping could not be reached, because the disk
-	// failed or is full, or the file has become shorter.
+	// ErrFault says that the memory of a mapping could not be reached, because the
+	// disk failed or is full, or the file has become shorter.
 	ErrFault = errors.New("a mapped file could not be reached")
 )
 

@@ -69,7 +69,7 @@ func (l *Log) Append(_ context.Context, b record.Batches) (core.Appended, error)
 	}
 	out := core.Appended{Base: b.First().BaseOffset(), End: next}
 	now := l.storage.clock.Now()
-	for batch := range record.Batches(slices.Clone(b)).All() {
+	for batch := range slices.Clone(b).All() {
 		if !l.active().fits(batch, int64(l.cfg.SegmentBytes)) {
 			l.c.segs = append(l.c.segs, newSegment(batch.BaseOffset()))
 			out.Rolled = true

@@ -139,7 +139,7 @@ func (s *Storage) Open(_ context.Context, id core.LogID, cfg core.LogConfig) (co
 	case c.topicID.IsZero():
 		c.topicID = id.TopicID
 	}
-	l := &Log{storage: s, name: id.TopicPartition.String(), c: c}
+	l := &Log{storage: s, name: id.String(), c: c}
 	l.Reconfigure(cfg)
 	c.open = l
 	return l, rec, nil

@@ -12,8 +12,9 @@ import (
 
 // prepare opens a segment for appending. Its .log is as long as what it holds. The
 // indexes are made anew where they do not match; a log that is not whole batches
-// is ErrCorrupt. Readers see nothing of it before adopt.
-func (l *Log) prepare(seg *segment) (writer, error) {
+// is ErrCorrupt. closed says that it was closed in order. Readers see nothing of it
+// before adopt.
+func (l *Log) prepare(seg *segment, closed bool) (writer, error) {
 	cfg := l.cfg.Load()
 	log, err := seg.fs.OpenFile(seg.path+logSuffix, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -23,17 +24,26 @@ func (l *Log) prepare(seg *segment) (writer, error) {
 	seg.mu.Lock()
 	seg.limit, seg.gone = cfg.IndexBytes, false
 	seg.mu.Unlock()
-	w, err := l.resume(seg, f, cfg)
+	w, err := l.resume(seg, f, cfg, closed)
 	if err != nil {
 		return writer{}, errors.Join(err, f.release())
 	}
 	return w, nil
 }
 
-func (l *Log) resume(seg *segment, f *files, cfg *core.LogConfig) (writer, error) {
+func (l *Log) resume(seg *segment, f *files, cfg *core.LogConfig, closed bool) (writer, error) {
 	walk := l.st.walker()
 	defer l.st.release(walk)
-	next, st, last, ok, err := seg.tail(f, walk)
+	var (
+		next int64
+		st   stats
+		last place
+		ok   bool
+		err  error
+	)
+	if !closed || seg.indexesWhole(int64(cfg.IndexBytes)) {
+		next, st, last, ok, err = seg.tail(f, walk, closed)
+	}
 	if err != nil {
 		return writer{}, err
 	}
@@ -49,7 +59,7 @@ func (l *Log) resume(seg *segment, f *files, cfg *core.LogConfig) (writer, error
 		if err := r.write(seg.fs, seg.path); err != nil {
 			return writer{}, err
 		}
-		if next, st, last, ok, err = seg.tail(f, walk); err != nil || !ok {
+		if next, st, last, ok, err = seg.tail(f, walk, false); err != nil || !ok {
 			return writer{}, errors.Join(errBroken(seg.path+logSuffix, 0), err)
 		}
 	}
@@ -106,7 +116,7 @@ func (l *Log) create(base int64) (writer, error) {
 		}
 	}
 	l.dirDirty.Store(true)
-	w, err := l.prepare(seg)
+	w, err := l.prepare(seg, false)
 	if err != nil {
 		return writer{}, err
 	}
@@ -204,7 +214,7 @@ func (l *Log) cut(offset int64) error {
 	if err := l.shorten(seg, pos, end); err != nil {
 		return err
 	}
-	w, err := l.prepare(seg)
+	w, err := l.prepare(seg, false)
 	if err != nil {
 		return err
 	}

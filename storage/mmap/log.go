@@ -191,7 +191,7 @@ func (l *Log) stats(s *segment) stats {
 	defer func() { _ = f.release() }() // only read from
 	w := l.st.walker()
 	defer l.st.release(w)
-	next, st, _, ok, err := s.tail(f, w)
+	next, st, _, ok, err := s.tail(f, w, true)
 	if err != nil || !ok {
 		next, st, ok = l.walkStats(s, f, w)
 	}

@@ -100,14 +100,14 @@ func (l *Log) resumeSegments(ctx context.Context, clean bool, point int64, rec *
 		segs = l.view.Load().segs
 	}
 	last := segs[len(segs)-1]
-	w, err := l.prepare(last)
+	w, err := l.prepare(last, clean)
 	if clean && errors.Is(err, core.ErrCorrupt) {
 		// Not as clean as it was said to be.
 		rec.Clean = false
 		if err = l.recoverFrom(ctx, len(segs)-1, point, rec); err != nil {
 			return err
 		}
-		w, err = l.prepare(last)
+		w, err = l.prepare(last, false)
 	}
 	if err != nil {
 		return err
@@ -117,30 +117,24 @@ func (l *Log) resumeSegments(ctx context.Context, clean bool, point int64, rec *
 	return nil
 }
 
-// checkIndexSizes makes the indexes of a segment anew where a file is missing or
-// cannot be whole.
+// checkIndexSizes makes the indexes of a closed segment anew where a file is
+// missing or cannot be whole. Whether entries are right is seen when they are used.
 func (l *Log) checkIndexSizes(s *segment) error {
-	for suffix, entry := range map[string]int64{indexSuffix: offsetEntry, timeSuffix: timeEntry} {
-		info, err := s.fs.Stat(s.path + suffix)
-		if err == nil && info.Size()%entry == 0 && info.Size() <= max(s.size.Load(), l.maxIndexSize()) {
-			continue
-		}
-		f, err := s.acquire()
-		if err != nil {
-			return err
-		}
-		w := l.st.walker()
-		_, err = l.reindex(s, f, w)
-		l.st.release(w)
-		if err := errors.Join(err, f.release()); !errors.Is(err, core.ErrCorrupt) {
-			return err
-		}
-		return nil // reading it will say what is wrong
+	if s.indexesWhole(int64(l.cfg.Load().IndexBytes)) {
+		return nil
 	}
-	return nil
+	f, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	w := l.st.walker()
+	defer l.st.release(w)
+	_, err = l.reindex(s, f, w)
+	if err := errors.Join(err, f.release()); !errors.Is(err, core.ErrCorrupt) {
+		return err
+	}
+	return nil // reading it will say what is wrong
 }
-
-func (l *Log) maxIndexSize() int64 { return int64(l.cfg.Load().IndexBytes) }
 
 // recoverFrom checks the segments from number i on, batch by batch above the
 // recovery point, and ends the log at the first that is not whole.

@@ -212,8 +212,9 @@ func (s *segment) verify(w *walker, at place) error {
 
 // tail finds the logical end of a segment whose files are whole, from the last
 // index entries on. ok is false where batches do not fill the file exactly or an
-// index does not match: then the segment needs to be recovered.
-func (s *segment) tail(f *files, w *walker) (next int64, st stats, last place, ok bool, err error) {
+// index does not match: then the segment needs to be recovered. closed says that
+// the time index must have its last entry.
+func (s *segment) tail(f *files, w *walker, closed bool) (next int64, st stats, last place, ok bool, err error) {
 	st = noStats()
 	size := s.size.Load()
 	next, last = s.base, place{i: -1}
@@ -233,6 +234,10 @@ func (s *segment) tail(f *files, w *walker) (next int64, st stats, last place, o
 	if err := s.maxFromIndex(f, w, &st); err != nil {
 		return 0, st, last, false, maskCorrupt(err)
 	}
+	indexed := st.maxTS
+	if f.times.n.Load() == 0 {
+		indexed = record.NoTimestamp
+	}
 	pos := int64(max(last.pos, 0))
 	for pos < size {
 		h, whole, err := w.header(pos)
@@ -243,7 +248,17 @@ func (s *segment) tail(f *files, w *walker) (next int64, st stats, last place, o
 		next = h.next()
 		pos += h.size
 	}
-	return next, st, last, true, nil
+	return next, st, last, !closed || st.maxTS <= indexed, nil
+}
+
+// indexesWhole reports whether the index files are there and hold whole entries,
+// and no more of them than limit bytes allow.
+func (s *segment) indexesWhole(limit int64) bool {
+	whole := func(suffix string, entry int64) bool {
+		info, err := s.fs.Stat(s.path + suffix)
+		return err == nil && info.Size()%entry == 0 && info.Size() <= max(s.size.Load(), limit)
+	}
+	return whole(indexSuffix, offsetEntry) && whole(timeSuffix, timeEntry)
 }
 
 // maskCorrupt drops ErrCorrupt: the caller answers it by recovering.

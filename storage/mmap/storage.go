@@ -143,7 +143,7 @@ func (s *Storage) unlock() error {
 	return err
 }
 
-func (s *Storage) walker() *walker { return s.walkers.Get().(*walker) } //nolint:errcheck,forcetypeassert // the pool makes nothing else
+func (s *Storage) walker() *walker { return s.walkers.Get().(*walker) }
 
 func (s *Storage) release(w *walker) {
 	w.f = nil
