@@ -16,7 +16,7 @@ func apiVersions() endpoint {
 	return plain(0, 4, kmsg.NewPtrApiVersionsRequest,
 		[]field{text().from(3), text().from(3)},
 		func(_ context.Context, c *call, req *kmsg.ApiVersionsRequest, resp *kmsg.ApiVersionsResponse) error {
-			if c.header.version >= 3 && !(validSoftware(req.ClientSoftwareName) && validSoftware(req.ClientSoftwareVersion)) {
+			if c.header.version >= 3 && (!validSoftware(req.ClientSoftwareName) || !validSoftware(req.ClientSoftwareVersion)) {
 				resp.ErrorCode = kerr.InvalidRequest.Code
 				c.note(resp.ErrorCode)
 				return nil

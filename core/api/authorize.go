@@ -43,7 +43,9 @@ type Action struct {
 	Name string
 }
 
-// Authorizer decides who may do what. Safe for concurrent use.
+// Authorizer decides who may do what. Safe for concurrent use. Rules by which one
+// permission implies another are its own: OpIdempotentWrite to the cluster is also
+// allowed to whoever may write to any topic (KIP-679).
 type Authorizer interface {
 	Allowed(ctx context.Context, a Action) bool
 }

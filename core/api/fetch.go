@@ -46,7 +46,7 @@ func (s *Server) serveFetch(ctx context.Context, c *call, w core.ReplyWriter) er
 	}
 	if err := f.begin(c); err != nil {
 		f.abandon()
-		return fmt.Errorf("Fetch v%d request: %w", c.header.version, err)
+		return fmt.Errorf("fetch v%d request: %w", c.header.version, err)
 	}
 	if err := w.Barrier(ctx); err != nil {
 		f.abandon()
@@ -101,13 +101,11 @@ func (f *fetching) resolveTopic(ctx context.Context, c *call, p *fetchPart) {
 		}
 		p.topic = t.Name
 	}
-	allowed := false
+	op, resource, name := OpRead, TopicResource, p.topic
 	if f.follower() {
-		allowed = c.allowed(ctx, OpClusterAction, ClusterResource, clusterName)
-	} else {
-		allowed = c.allowed(ctx, OpRead, TopicResource, p.topic)
+		op, resource, name = OpClusterAction, ClusterResource, clusterName
 	}
-	if !allowed {
+	if !c.allowed(ctx, op, resource, name) {
 		p.failed = kerr.TopicAuthorizationFailed.Code
 	}
 }
@@ -173,7 +171,7 @@ func (f *fetching) answer(w core.ReplyWriter) {
 	}
 	f.hints()
 	f.encode()
-	f.observed.reply(w, &f.result)
+	f.reply(w, &f.result)
 }
 
 // hints looks up the leaders that moved.

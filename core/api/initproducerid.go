@@ -47,6 +47,8 @@ func (s *Server) handleInitProducerID(ctx context.Context, c *call, req *kmsg.In
 		s.Log.Warn("a client asked for transactions, which this broker does not have yet",
 			"transactional_id", *req.TransactionalID, "client", string(c.header.clientID))
 		return fail(kerr.InvalidRequest.Code)
+	case !c.allowed(ctx, OpIdempotentWrite, ClusterResource, clusterName):
+		return fail(kerr.ClusterAuthorizationFailed.Code)
 	}
 	id, err := s.Producers.Next(ctx)
 	if err != nil {

@@ -124,6 +124,20 @@ func TestInitProducerID(t *testing.T) {
 	}
 }
 
+func TestInitProducerIDNeedsPermission(t *testing.T) {
+	t.Parallel()
+	f := newCluster(t)
+	f.options.Authorizer = only{"a"}
+	req := kmsg.NewPtrInitProducerIDRequest()
+	if r := ask[*kmsg.InitProducerIDResponse](t, f.connect(t), req); r.ErrorCode != kerr.ClusterAuthorizationFailed.Code || f.nextID != 0 {
+		t.Errorf("%+v", r)
+	}
+	req.TransactionalID = kmsg.StringPtr("t")
+	if r := ask[*kmsg.InitProducerIDResponse](t, f.connect(t), req); r.ErrorCode != kerr.TransactionalIDAuthorizationFailed.Code {
+		t.Errorf("%+v", r)
+	}
+}
+
 // noIDs has none.
 type noIDs struct{ err error }
 

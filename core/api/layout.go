@@ -85,7 +85,7 @@ func (r *reader) field(f *field, version int16) {
 	case kindFixed:
 		r.take(f.size)
 	case kindText:
-		r.nullableText()
+		r.skipText()
 	case kindBytes:
 		r.nullableBytes()
 	case kindNumbers:
@@ -94,7 +94,7 @@ func (r *reader) field(f *field, version int16) {
 		}
 	case kindTexts:
 		for n := r.nullableArray(1); n > 0 && !r.bad; n-- {
-			r.nullableText()
+			r.skipText()
 		}
 	case kindStructures:
 		for n := r.nullableArray(1); n > 0 && !r.bad; n-- {

@@ -46,10 +46,14 @@ func (s *Server) serveProduce(ctx context.Context, c *call, w core.ReplyWriter) 
 	}
 	if err := p.begin(c); err != nil {
 		p.recycle()
-		return fmt.Errorf("Produce v%d request: %w", c.header.version, err)
+		return fmt.Errorf("produce v%d request: %w", c.header.version, err)
 	}
 	p.authorize(ctx, c)
 	p.append(ctx)
+	if ctx.Err() != nil {
+		p.recycle()
+		return fmt.Errorf("produce: %w", context.Cause(ctx))
+	}
 	if p.acks == int16(replica.AcksNone) {
 		code := p.firstError()
 		if code != 0 {
@@ -58,7 +62,7 @@ func (s *Server) serveProduce(ctx context.Context, c *call, w core.ReplyWriter) 
 			p.recycle()
 			return fmt.Errorf("produce request with acks=0 failed: %w", kerr.ErrorForCode(code))
 		}
-		p.observed.reply(w, nil)
+		p.reply(w, nil)
 		p.recycle()
 		return nil
 	}
@@ -125,7 +129,7 @@ func (p *producing) append(ctx context.Context) {
 			if part.recordErrors = res.RecordErrors; len(res.RecordErrors) > 0 {
 				part.logStart = res.LogStart
 			}
-			if part.code == kerr.UnknownServerError.Code {
+			if part.code == kerr.UnknownServerError.Code && ctx.Err() == nil {
 				p.server.Log.Error("append failed", "topic", topic.name, "partition", part.partition, "error", err)
 			}
 			continue
@@ -189,5 +193,5 @@ func (p *producing) finish(w core.ReplyWriter) {
 	p.encode()
 	p.frame[0] = core.Part{Bytes: p.buf}
 	p.result.Parts = p.frame[:]
-	p.observed.reply(w, &p.result)
+	p.reply(w, &p.result)
 }

@@ -76,10 +76,11 @@ type producePart struct {
 	acked func(error)
 }
 
-// Buffers larger than these are left to the garbage collector.
+// Buffers larger than these, in bytes or in partitions, are left to the garbage
+// collector.
 const (
-	maxPooledBuffer = 64 << 10
-	maxPooledParts  = 4096
+	maxPooledBuffer = 1 << 20
+	maxPooledParts  = 1 << 14
 )
 
 // maxProduceParts bounds the topics and the partitions in one Produce request. What
@@ -105,7 +106,7 @@ func (p *producing) decode(body []byte) error {
 	r := reader{b: body, flexible: p.flexible}
 	if p.version >= produceMin {
 		// The transactional id says nothing that the batches do not say themselves.
-		r.nullableText()
+		r.skipText()
 	}
 	p.acks = r.int16()
 	p.timeout = time.Duration(max(r.int32(), 0)) * time.Millisecond

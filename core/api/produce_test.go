@@ -297,6 +297,11 @@ func TestProduceAcksNone(t *testing.T) {
 	if !errors.Is(err, kerr.NotLeaderForPartition) || len(w.given) != 0 {
 		t.Errorf("failed acks=0: %v, %d replies; want the connection to be closed", err, len(w.given))
 	}
+	f.leader("a", 0).err = nil
+	w = newWriter()
+	if err := ss.Serve(t.Context(), frameOf(produceTo(2, 0, "x")), w); !errors.Is(err, kerr.UnsupportedForMessageFormat) || len(w.given) != 0 {
+		t.Errorf("acks=0 in an old format: %v, %d replies; want the connection to be closed", err, len(w.given))
+	}
 	if w.barriers != 0 {
 		t.Errorf("Produce waited for earlier replies")
 	}
@@ -363,6 +368,19 @@ func TestProduceTimeout(t *testing.T) {
 			f.leader("b", 0).acknowledge(nil) // late
 		}
 	})
+}
+
+// An append that fails because the connection is lost is not answered.
+func TestProduceEndsWithTheConnection(t *testing.T) {
+	t.Parallel()
+	f := newCluster(t)
+	f.leader("a", 0).err = context.Canceled
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := newWriter()
+	if err := f.connect(t).Serve(ctx, frameOf(produceTo(9, -1, "x")), w); !errors.Is(err, context.Canceled) || len(w.given) != 0 {
+		t.Errorf("Serve: %v, %d replies", err, len(w.given))
+	}
 }
 
 // Acknowledgements, timeouts and the next requests on recycled state meet.

@@ -102,13 +102,11 @@ func (r *reader) length(bits int) int {
 // text reads a string that must not be null.
 func (r *reader) text() []byte { return r.take(r.length(16)) }
 
-// nullableText reads a string; null is nil and "" is not.
-func (r *reader) nullableText() []byte {
-	n := r.length(16)
-	if n == -1 {
-		return nil
+// skipText skips a string or null.
+func (r *reader) skipText() {
+	if n := r.length(16); n != -1 {
+		r.take(n)
 	}
-	return r.take(n)
 }
 
 // nullableBytes reads bytes; null is nil.
