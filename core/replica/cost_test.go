@@ -119,7 +119,6 @@ func TestIdlePartitionIsSmall(t *testing.T) {
 				t.Fatalf("partition %d: code %d", p.Partition, p.ErrorCode)
 			}
 		}
-		resp = nil
 		runtime.GC()
 		runtime.ReadMemStats(&m1)
 		runtime.KeepAlive(b)

@@ -139,7 +139,9 @@ func TestProducersAgainstModel(t *testing.T) {
 			for range 2000 {
 				id := int64(rnd.IntN(4))
 				m := models[id]
-				epoch, seq, n := int16(0), int32(0), int32(1+rnd.IntN(4))
+				var epoch int16
+				var seq int32
+				n := int32(1 + rnd.IntN(4))
 				if m == nil {
 					epoch, seq = int16(rnd.IntN(3)), int32(rnd.IntN(3))*(math.MaxInt32-8)
 					if seq < 0 {
