@@ -30,6 +30,13 @@ import (
 	"github.com/millrace/millrace/transport/tcp"
 )
 
+// What this package looks for in a replica.Leader that is more than one, the real
+// one has.
+var _ interface {
+	replica.Leader
+	TopicID() core.TopicID
+} = (*replica.Partition)(nil)
+
 // assigned makes topics by hand, in the place of the controller: this package ends
 // where the controller begins.
 type assigned struct {

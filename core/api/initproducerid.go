@@ -57,8 +57,9 @@ func (s *Server) handleInitProducerID(ctx context.Context, c *call, req *kmsg.In
 		}
 		s.Log.Warn("no producer id to hand out", "error", err)
 		code, _ := core.KafkaCode(err)
-		if code == kerr.NotController.Code || code == kerr.UnknownServerError.Code {
-			// What clients of this key know how to retry.
+		switch code {
+		case kerr.NotController.Code, kerr.KafkaStorageError.Code, kerr.UnknownServerError.Code:
+			// To clients of this key those are fatal; this is what they retry.
 			code = kerr.CoordinatorLoadInProgress.Code
 		}
 		return fail(code)

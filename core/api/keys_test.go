@@ -147,6 +147,7 @@ func TestInitProducerIDWithoutCoordinator(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]int16{
 		core.ErrSessionLost:             kerr.CoordinatorLoadInProgress.Code,
+		core.ErrClosed:                  kerr.CoordinatorLoadInProgress.Code,
 		errors.New("x"):                 kerr.CoordinatorLoadInProgress.Code,
 		kafkaError(kerr.NotCoordinator): kerr.NotCoordinator.Code,
 	} {
