@@ -165,7 +165,7 @@ func (c *conn) loop() error {
 		err = c.serve(frame, s)
 		c.busy.Add(1)
 		c.reader.done()
-		c.end(s, err != nil, err == nil && c.reader.buffered())
+		c.end(s, err != nil, err == nil && c.listener.cfg.Gather && c.reader.buffered())
 		if err != nil {
 			return &sessionError{err}
 		}
@@ -377,18 +377,19 @@ func (c *conn) loseLocked(err error) {
 	if c.dead {
 		return
 	}
-	c.dead = true
-	c.cancel()
-	_ = c.raw.Close() // cut below TLS, whose own Close may wait
-	c.cond.Broadcast()
+	// Counted first: who sees the end of the connection finds it in the counts.
 	switch {
 	case errors.Is(err, ErrStalled):
 		c.listener.expired.Add(1)
 		c.log(slog.LevelInfo, "connection closed: the client does not read its replies", err)
-	case errors.Is(err, ErrShrunk):
+	case errors.Is(err, ErrShrunk), errors.Is(err, errChanged), errors.Is(err, errTooLong):
 		c.listener.killed.Add(1)
 		c.log(slog.LevelWarn, "connection closed: a reply could not be finished", err)
 	}
+	c.dead = true
+	c.cancel()
+	_ = c.raw.Close() // cut below TLS, whose own Close may wait
+	c.cond.Broadcast()
 }
 
 // settle waits until no other goroutine works for the connection.

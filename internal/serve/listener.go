@@ -36,9 +36,11 @@ type Config struct {
 	// ReadBuffer is the size of the buffer for small frames, at most 16 KiB. A stream
 	// that cannot tell when it waits holds one while idle.
 	ReadBuffer int
-	Pools      *Pools
-	Log        *slog.Logger
-	Clock      core.Clock
+	// Gather lets small replies wait for each other while more requests are there.
+	Gather bool
+	Pools  *Pools
+	Log    *slog.Logger
+	Clock  core.Clock
 }
 
 // Stall is the time after which a peer that takes nothing is cut off.

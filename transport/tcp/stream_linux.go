@@ -38,6 +38,7 @@ type socket struct {
 	stall time.Duration
 	// The callbacks are bound once: a closure for each call would be allocated.
 	readFn, sendFn, fileFn func(fd uintptr) bool
+	corkFn                 func(fd uintptr)
 
 	into  func() []byte
 	idle  func()
@@ -51,6 +52,7 @@ type socket struct {
 	file    int // descriptor
 	off     int64
 	rest    int64
+	cork    int
 	wrErr   error
 	stalled time.Time // since when the peer takes nothing; zero when it does
 	armed   bool      // a write deadline is set
@@ -71,6 +73,7 @@ func (t *Transport) plain(c net.Conn, l core.ListenerConfig) (serve.Stream, erro
 	}
 	s := &socket{conn: tc, raw: raw, stall: serve.Stall(l)}
 	s.readFn, s.sendFn, s.fileFn = s.read, s.sendSome, s.fileSome
+	s.corkFn = s.setCork
 	if t.opts.NoSendfile {
 		return s, nil
 	}
@@ -89,21 +92,22 @@ func (s *socket) Receive(into func() []byte, idle func()) (int, error) {
 // read is one attempt; false waits for the peer.
 func (s *socket) read(fd uintptr) bool {
 	for {
-		n, err := unix.Read(int(fd), s.into())
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EAGAIN):
+		b := s.into()
+		n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		switch errno {
+		case 0:
+			if s.readN = int(n); n == 0 {
+				s.rdErr = io.EOF
+			}
+			return true
+		case unix.EINTR:
+		case unix.EAGAIN:
 			s.idle()
 			return false
-		case err != nil:
-			s.rdErr = os.NewSyscallError("read", err)
-		case n == 0:
-			s.rdErr = io.EOF
 		default:
-			s.readN = n
+			s.rdErr = os.NewSyscallError("read", errno)
+			return true
 		}
-		return true
 	}
 }
 
@@ -203,12 +207,16 @@ func (s *socket) fileSome(fd uintptr) bool {
 
 // Cork implements serve.FileSender.
 func (s fileSocket) Cork(on bool) {
-	v := 0
+	s.cork = 0
 	if on {
-		v = 1
+		s.cork = 1
 	}
-	// The option only saves packets: a failure shows in the next write, if it matters.
-	_ = s.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, v) })
+	_ = s.raw.Control(s.corkFn) // fails when closed, as the next write will
+}
+
+// setCork may fail: the option only saves packets.
+func (s *socket) setCork(fd uintptr) {
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, s.cork)
 }
 
 // waitForPeer notes that the socket takes nothing. A write deadline is set when

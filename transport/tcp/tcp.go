@@ -84,7 +84,7 @@ func (t *Transport) Listen(ctx context.Context, l core.ListenerConfig, h core.Ha
 		return nil, errors.Join(fmt.Errorf("listener %s: set a backlog of %d: %w", l.Name, l.Backlog, err), inner.Close())
 	}
 	cfg := serve.Config{
-		Listener: l, Pools: &t.pools, Log: t.opts.Log, Clock: core.SystemClock{}, ReadBuffer: tlsReadBuffer,
+		Listener: l, Pools: &t.pools, Log: t.opts.Log, Clock: core.SystemClock{}, ReadBuffer: tlsReadBuffer, Gather: true,
 	}
 	if l.TLS == nil && streamsWait {
 		cfg.ReadBuffer = readBuffer

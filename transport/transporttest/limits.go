@@ -48,7 +48,7 @@ func (e *env) limited(l core.Listener, most int) {
 		open = append(open, c)
 	}
 	for i := range 3 {
-		e.rawEnd(e.raw(l))
+		e.refused(l)
 		e.eventually("the refusal is counted", func() bool { return l.Stats().Refused == int64(i+1) })
 	}
 	if s := l.Stats(); s.Open != int64(most) || s.Accepted != int64(most) {
@@ -62,6 +62,23 @@ func (e *env) limited(l core.Listener, most int) {
 	e.works(e.dial(l))
 	for _, c := range open[1:] {
 		e.works(c)
+	}
+}
+
+// refused sees that a listener does not talk to a new connection. Where there is a
+// handshake, dialling fails already.
+func (e *env) refused(l core.Listener) {
+	e.Helper()
+	c, err := e.opts.DialRaw(e.Context(), e.transport, l.Addr().String())
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		e.Fatalf("SetDeadline: %v", err)
+	}
+	if got := e.rawEnd(c); len(got) != 0 {
+		e.Errorf("a refused connection was sent %d bytes", len(got))
 	}
 }
 
