@@ -201,9 +201,9 @@ func (p *Partition) roll(ctx context.Context, now int64) error {
 // what is closed now, and a look at retention.
 func (p *Partition) rolled(ctx context.Context, base, now int64) {
 	p.newSegment(base, now)
-	p.takeSnapshot(ctx, base)
+	p.takeSnapshot(context.WithoutCancel(ctx), base)
 	p.flushLater(base, false)
-	p.m.retainSoon()
+	p.m.retainSoon(p)
 }
 
 // takeSnapshot writes the producer state up to at. A failure costs a longer replay
@@ -331,6 +331,7 @@ func (p *Partition) TruncateTo(ctx context.Context, offset int64) (end int64, er
 	if end, err = p.log.TruncateTo(ctx, offset); err != nil {
 		return 0, p.failed("truncate", err)
 	}
+	ctx = context.WithoutCancel(ctx) // what belongs together is not left half done
 	if c, changed := p.epochCache().truncateEnd(end); changed {
 		if err := p.storeEpochs(ctx, c); err != nil {
 			return 0, err
@@ -343,6 +344,7 @@ func (p *Partition) TruncateTo(ctx context.Context, offset int64) (end int64, er
 	p.hw.Store(min(p.hw.Load(), end))
 	p.flushed, p.flushWant, p.flushGate = min(p.flushed, end), min(p.flushWant, end), min(p.flushGate, end)
 	p.mu.Unlock()
+	p.findSegment()
 	if err := p.loadState(ctx); err != nil {
 		return 0, p.failed("read the producer state of", err)
 	}

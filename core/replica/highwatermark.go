@@ -86,13 +86,27 @@ func (p *Partition) failWaits(err error) {
 	p.waits = nil
 }
 
+// progress is what watchers wait for.
+type progress struct{ hw, lso, end int64 }
+
 // advance moves the high watermark as far as it may go, and tells those who wait
-// for it or for the log's end. No lock but write may be held.
-func (p *Partition) advance() {
+// for it or for the log's end when something has moved. No lock but write may be
+// held.
+func (p *Partition) advance() { p.step(false) }
+
+// changed is advance after a change of role or health: it wakes every watcher.
+func (p *Partition) changed() { p.step(true) }
+
+func (p *Partition) step(wake bool) {
 	p.mu.Lock()
 	p.advanceLocked()
-	for _, w := range p.watchers {
-		w.Wake()
+	if now := (progress{p.hw.Load(), p.lso.Load(), p.end.Load()}); now != p.told {
+		p.told, wake = now, true
+	}
+	if wake {
+		for _, w := range p.watchers {
+			w.Wake()
+		}
 	}
 	more := len(p.ready) > 0
 	p.mu.Unlock()

@@ -122,10 +122,10 @@ type Manager struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	retain      chan struct{} // a look at retention is due
-	startsMoved atomic.Bool   // a log start has moved since the last checkpoint
-	marksMoved  atomic.Bool   // a high watermark has
-	saving      sync.Mutex    // serialises saveStarts
+	retain      chan *Partition // those that have rolled, for a look at retention
+	startsMoved atomic.Bool     // a log start has moved since the last checkpoint
+	marksMoved  atomic.Bool     // a high watermark has
+	saving      sync.Mutex      // serialises saveStarts
 	// checkpointing serialises the writing of checkpoints, and guards parked.
 	checkpointing sync.Mutex
 	parked        map[core.TopicPartition]mark
@@ -138,7 +138,7 @@ func NewManager(o Options) (*Manager, error) {
 		return nil, fmt.Errorf("replica manager: storage, clock, log, topic configuration and compressors are required: %w", core.ErrInvalidConfig)
 	}
 	o.setDefaults()
-	m := &Manager{o: o, log: o.Log, controllerEpoch: -1, retain: make(chan struct{}, 1)}
+	m := &Manager{o: o, log: o.Log, controllerEpoch: -1, retain: make(chan *Partition, rolledAtOnce)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.expiration.Store(o.ProducerExpiration.Milliseconds())
 	m.table.Store(&table{})

@@ -189,7 +189,7 @@ func (p *Partition) trim(ctx context.Context, offset int64) error {
 	p.settle()
 	p.mu.Unlock()
 	if c, changed := p.epochCache().truncateStart(offset); changed {
-		return p.storeEpochs(ctx, c)
+		return p.storeEpochs(context.WithoutCancel(ctx), c)
 	}
 	return nil
 }

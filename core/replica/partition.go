@@ -82,6 +82,7 @@ type Partition struct {
 	ready     []outcome // completed waits on their way to their callbacks
 	draining  bool      // some goroutine is calling the callbacks of ready
 	watchers  []*Waiter
+	told      progress // that watchers were last woken for
 	txns      transactions
 	flushed   int64 // everything below is flushed, as far as it was asked for
 	flushWant int64 // end of the flush that is asked for
@@ -213,7 +214,7 @@ func (p *Partition) assign(ctx context.Context, a assignment) error {
 		p.failWaits(errNotLeader(p.tp))
 	}
 	p.mu.Unlock()
-	p.advance()
+	p.changed()
 	return nil
 }
 
@@ -273,7 +274,7 @@ func (p *Partition) offline(cause error, noReads bool) {
 	p.mu.Lock()
 	p.failWaits(f.err)
 	p.mu.Unlock()
-	p.advance()
+	p.changed()
 	if p.m.o.OnOffline != nil {
 		p.m.o.OnOffline(p.tp, p.dir, cause)
 	}
@@ -294,7 +295,7 @@ func (p *Partition) shut(ctx context.Context, clean bool) error {
 	p.mu.Lock()
 	p.failWaits(errClosed(p.tp))
 	p.mu.Unlock()
-	p.advance()
+	p.changed()
 	if p.log == nil {
 		return nil
 	}

@@ -77,11 +77,7 @@ func (p *Partition) load(ctx context.Context, rec core.Recovered, ck checkpoints
 		return nil
 	}
 	p.flushed, p.flushWant = st.Flushed, st.Flushed
-	if n := len(st.Segments); n > 0 {
-		s := st.Segments[n-1]
-		p.newSegment(s.Base, s.Modified.UnixMilli())
-		p.segment.first = s.FirstTimestamp
-	}
+	p.findSegment()
 	if err := p.loadEpochs(ctx, start, end); err != nil {
 		return err
 	}
@@ -92,6 +88,15 @@ func (p *Partition) load(ctx context.Context, rec core.Recovered, ck checkpoints
 	p.settle()
 	p.mu.Unlock()
 	return nil
+}
+
+// findSegment looks up the log's active segment.
+func (p *Partition) findSegment() {
+	if all := p.log.State().Segments; len(all) > 0 {
+		s := all[len(all)-1]
+		p.newSegment(s.Base, s.Modified.UnixMilli())
+		p.segment.first = s.FirstTimestamp
+	}
 }
 
 // loadEpochs reads the leader epochs and cuts them to the log.

@@ -6,10 +6,14 @@ import (
 	"github.com/millrace/millrace/core"
 )
 
-// retainSoon asks for a look at retention.
-func (m *Manager) retainSoon() {
+// rolledAtOnce is how many partitions may wait for a look at retention after a roll;
+// the others are looked at when the interval is over.
+const rolledAtOnce = 256
+
+// retainSoon asks for a look at the retention of a partition that has rolled.
+func (m *Manager) retainSoon(p *Partition) {
 	select {
-	case m.retain <- struct{}{}:
+	case m.retain <- p:
 	default:
 	}
 }
@@ -21,23 +25,26 @@ func (m *Manager) retentionLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.retain:
+		case p := <-m.retain:
+			m.retainOf(ctx, []*Partition{p})
 		case <-t.C():
 			t.Reset(m.o.RetentionInterval)
+			m.Retain(ctx)
 		}
-		m.Retain(ctx)
 	}
 }
 
 // Retain asks the retention policies about every log that this broker leads, one
 // call for each policy, and deletes what they allow, up to the high watermark. It is
 // called in the background.
-func (m *Manager) Retain(ctx context.Context) {
+func (m *Manager) Retain(ctx context.Context) { m.retainOf(ctx, m.all()) }
+
+func (m *Manager) retainOf(ctx context.Context, parts []*Partition) {
 	if m.o.Retention == nil {
 		return
 	}
 	views := map[string][]core.LogView{}
-	for _, p := range m.all() {
+	for _, p := range parts {
 		if cfg := p.cfg.Load(); cfg.Delete && p.IsLeader() && p.fault.Load() == nil {
 			if v := p.view(); v.End > v.Start {
 				views[cfg.RetentionPolicy] = append(views[cfg.RetentionPolicy], v)

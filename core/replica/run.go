@@ -68,6 +68,9 @@ func (m *Manager) ShrinkISRs(context.Context) {
 func (m *Manager) ExpireProducers(context.Context) {
 	before := m.nowMS() - m.producerExpiration()
 	for _, p := range m.all() {
+		if p.producerCount.Load() == 0 {
+			continue
+		}
 		p.write.Lock()
 		p.producers.expire(before)
 		p.producerCount.Store(int64(len(p.producers.byID)))
