@@ -165,14 +165,14 @@ func get[T any](b *broker, read func() T) T {
 
 // cluster is a few brokers over one coordinator, for use in a synctest bubble.
 type cluster struct {
-	t        testing.TB
-	coord    *embedded.Coordinator
-	settings controller.Settings
+	t     testing.TB
+	coord *embedded.Coordinator
 	// through wraps the coordinator for a broker; nil for the coordinator itself.
 	through func(id int32) core.Coordinator
 
-	mu      sync.Mutex
-	brokers map[int32]*broker
+	mu       sync.Mutex
+	settings controller.Settings
+	brokers  map[int32]*broker
 
 	racks  map[int32]string
 	wait   time.Duration
@@ -239,7 +239,11 @@ func (c *cluster) start(id int32) *broker {
 		BrokerID: id, Sender: c.sender(id), Clock: core.SystemClock{},
 		Random: rand.New(rand.NewPCG(c.random.Uint64(), c.random.Uint64())), Log: c.log,
 		Metadata: b.meta, Feed: b.feed, Rules: func() controller.Rules { return rules{} },
-		Settings: func() controller.Settings { return c.settings },
+		Settings: func() controller.Settings {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.settings
+		},
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -280,6 +284,12 @@ func (c *cluster) broker(id int32) *broker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.brokers[id]
+}
+
+func (c *cluster) set(change func(s *controller.Settings)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.settings)
 }
 
 // stop ends a broker's process. Its session ends with it.

@@ -46,7 +46,7 @@ func TestOneBroker(t *testing.T) {
 			t.Fatalf("delete: %+v", d)
 		}
 		s := c.session()
-		defer s.Close()
+		defer closing(t, s)
 		for _, path := range []string{"/brokers/topics/t", "/config/topics/t", "/admin/delete_topics/t"} {
 			if _, err := s.Get(context.Background(), path); err == nil {
 				t.Errorf("%s is still there", path)

@@ -136,6 +136,10 @@ func (l *leadership) shutdown(ctx context.Context, id int32, epoch int64) ([]cor
 	}
 	l.leaving[id] = true
 	tps := l.partitionsWhere(func(p *partition) bool { return len(p.replicas) > 1 && slices.Contains(p.replicas, id) })
+	led := map[core.TopicPartition]bool{}
+	for _, tp := range tps {
+		led[tp] = l.topics[tp.Topic].partitions[tp.Partition].state.Leader == id
+	}
 	changed, err := l.transition(ctx, tps, func(tp core.TopicPartition, p *partition) (tree.PartitionState, bool) {
 		return vacate(p.state, p.replicas, id, func(other int32) bool { return l.online(tp, other) && !l.leaving[other] })
 	})
@@ -150,8 +154,9 @@ func (l *leadership) shutdown(ctx context.Context, id int32, epoch int64) ([]cor
 		case !ok:
 		case p.state.Leader == id:
 			remaining = append(remaining, tp)
-		default:
-			// The replica stops fetching, but keeps what it has.
+		case !led[tp]:
+			// The replica stops fetching, but keeps what it has. Where the broker has led, it
+			// learns from LeaderAndISR who does now.
 			l.outboxes[id].stop(tp, stopEntry{epoch: p.state.LeaderEpoch})
 		}
 	}

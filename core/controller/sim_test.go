@@ -134,7 +134,7 @@ func (s *sim) end() {
 		r.close()
 	}
 	s.net.close()
-	s.cluster.close()
+	s.close()
 }
 
 // fault does one thing, good or bad, to the cluster.
