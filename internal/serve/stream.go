@@ -32,9 +32,6 @@ type FileSender interface {
 	// file that ends before is ErrShrunk; errors.ErrUnsupported, that this file has to
 	// be read.
 	SendFile(f *os.File, off, n int64) (int64, error)
-	// Cork holds back packets that are not full until it is taken off, so that the
-	// pieces of a frame share them.
-	Cork(on bool)
 }
 
 // HalfCloser is a Stream that can end its sending direction alone.

@@ -38,7 +38,6 @@ type socket struct {
 	stall time.Duration
 	// The callbacks are bound once: a closure for each call would be allocated.
 	readFn, sendFn, fileFn func(fd uintptr) bool
-	corkFn                 func(fd uintptr)
 
 	into  func() []byte
 	idle  func()
@@ -52,7 +51,6 @@ type socket struct {
 	file    int // descriptor
 	off     int64
 	rest    int64
-	cork    int
 	wrErr   error
 	stalled time.Time // since when the peer takes nothing; zero when it does
 	armed   bool      // a write deadline is set
@@ -73,7 +71,6 @@ func (t *Transport) plain(c net.Conn, l core.ListenerConfig) (serve.Stream, erro
 	}
 	s := &socket{conn: tc, raw: raw, stall: serve.Stall(l)}
 	s.readFn, s.sendFn, s.fileFn = s.read, s.sendSome, s.fileSome
-	s.corkFn = s.setCork
 	if t.opts.NoSendfile {
 		return s, nil
 	}
@@ -203,20 +200,6 @@ func (s *socket) fileSome(fd uintptr) bool {
 		}
 	}
 	return true
-}
-
-// Cork implements serve.FileSender.
-func (s fileSocket) Cork(on bool) {
-	s.cork = 0
-	if on {
-		s.cork = 1
-	}
-	_ = s.raw.Control(s.corkFn) // fails when closed, as the next write will
-}
-
-// setCork may fail: the option only saves packets.
-func (s *socket) setCork(fd uintptr) {
-	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, s.cork)
 }
 
 // waitForPeer notes that the socket takes nothing. A write deadline is set when
