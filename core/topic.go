@@ -25,6 +25,9 @@ type TopicID [16]byte
 // String is Kafka's notation: URL-safe base64 without padding, 22 characters.
 func (id TopicID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
+// MarshalText is String, so that logs and JSON show an id as Kafka does.
+func (id TopicID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
 // IsZero reports whether the topic has no id.
 func (id TopicID) IsZero() bool { return id == TopicID{} }
 

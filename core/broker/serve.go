@@ -61,18 +61,23 @@ func (a *apiServer) handler() core.Handler {
 		NodeID: b.ID, Replicas: a.replicas.manager, Admin: a.controller, Metadata: a.cache,
 		Clock: a.settings.clock, Log: a.log.With("part", "api"),
 		Producers: txn.NewProducerIDs(b.ID, a.tree.sessions.get),
-		Observer:  &observer{a.metrics}, AutoCreateTopics: b.Topics.AutoCreate,
+		Observer:  &observer{a.metrics, a.settings.clock}, AutoCreateTopics: b.Topics.AutoCreate,
 		FetchMaxBytes: b.Network.FetchMaxBytes, FetchSessions: b.Network.FetchSessionSlots,
+		Configs: a.settings, Dirs: a.store, Hosted: a.replicas.manager,
+		MaxDescribedPartitions: b.Network.MaxDescribedPartitions,
 	})
 }
 
 // observer turns answered requests into metrics.
-type observer struct{ metrics *telemetry.Metrics }
+type observer struct {
+	metrics *telemetry.Metrics
+	clock   core.Clock
+}
 
 // Request implements api.Observer.
 func (o *observer) Request(key kmsg.Key, version int16, start time.Time, bytesIn, bytesOut int, code int16) {
 	h := o.metrics.API(key.Int16())
-	h.Served(version, time.Since(start))
+	h.Served(version, o.clock.Now().Sub(start))
 	h.RequestBytes.Add(int64(bytesIn))
 	h.ResponseBytes.Add(int64(bytesOut))
 	h.Error(code)
