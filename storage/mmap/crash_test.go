@@ -17,19 +17,21 @@ import (
 	"github.com/millrace/millrace/core/record"
 )
 
-// TestCrashMidFlight copies the directory while batches are appended, rolled and
-// trimmed, as a killed broker leaves it, and opens the copies.
+// TestCrashMidFlight copies the directory while batches are appended and rolled, as
+// a killed broker leaves it, and opens the copies. The segments are few, so that
+// listing the directory is one look at it.
 func TestCrashMidFlight(t *testing.T) {
 	t.Parallel()
 	ctx, dir := context.Background(), t.TempDir()
 	s := open(t, dir)
-	l, _ := openLog(t, s, logID(), small(20000))
+	l, _ := openLog(t, s, logID(), small(200_000))
 	var acked atomic.Int64
 	var done atomic.Bool
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		rnd := rand.New(rand.NewPCG(1, 2))
-		for o := int64(0); !done.Load(); o++ {
+		defer done.Store(true)
+		for o := range int64(4000) {
 			size := 1 + rnd.IntN(900)
 			if o%50 == 0 {
 				size = 18000 // by pwrite
@@ -47,13 +49,13 @@ func TestCrashMidFlight(t *testing.T) {
 			}
 		}
 	})
-	for range 12 {
+	for copies := 0; copies < 8 && !done.Load(); copies++ {
 		from := acked.Load()
 		copied := copyDir(t, dir)
 		// What was acknowledged before the copy began is in it.
 		func() {
-			s := open(t, copied)
-			l, rec := openLog(t, s, logID(), small(20000))
+			s := openFS(t, quick{}, copied)
+			l, rec := openLog(t, s, logID(), small(200_000))
 			if rec.Clean || rec.Created {
 				t.Errorf("recovered %+v", rec)
 			}
@@ -67,15 +69,17 @@ func TestCrashMidFlight(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
+			if err := os.RemoveAll(copied); err != nil {
+				t.Error(err)
+			}
 		}()
 	}
-	done.Store(true)
 	wg.Wait()
 	// Quiet now: all is there, nothing was cut, and the indexes are what they were.
 	copied := copyDir(t, dir)
 	_, end := l.Bounds()
 	c := open(t, copied)
-	cl, rec := openLog(t, c, logID(), small(20000))
+	cl, rec := openLog(t, c, logID(), small(200_000))
 	if rec.Truncated != 0 || rec.Reason != "" || rec.Scanned == 0 {
 		t.Fatalf("recovered %+v: zeros that were reserved are nothing lost", rec)
 	}
@@ -124,7 +128,7 @@ func TestTornTail(t *testing.T) {
 			if zeros && rec.Truncated != lost || !zeros && rec.Truncated > lost {
 				t.Fatalf("cut at %d: %+v, want %d bytes lost", cut, rec, lost)
 			}
-			if rec.Truncated > 0 && !(strings.Contains(rec.Reason, "00000000000000000000.log") && strings.Contains(rec.Reason, "offset 4")) {
+			if rec.Truncated > 0 && (!strings.Contains(rec.Reason, "00000000000000000000.log") || !strings.Contains(rec.Reason, "offset 4")) {
 				t.Fatalf("cut at %d: reason %q", cut, rec.Reason)
 			}
 			holds(t, l, 0, 4)

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storagetest.RunOptions(t, storagetest.Options{
-		Open:    func(t *testing.T, dir string) core.Storage { return open(t, dir) },
+		Open:    func(t *testing.T, dir string) core.Storage { return openFS(t, quick{}, dir) },
 		Durable: true,
 	})
 }
