@@ -279,6 +279,7 @@ func newCluster(tb testing.TB) *fakeCluster {
 		NodeID: 1, Replicas: f, Admin: f, Metadata: f.cache, Clock: core.SystemClock{},
 		Log: slog.New(slog.DiscardHandler), Producers: f, FetchSessions: 10,
 	}
+	administered(tb, &f.options)
 	return f
 }
 

@@ -37,6 +37,13 @@ type Options struct {
 	Authorizer Authorizer
 	// Observer may be nil.
 	Observer Observer
+	// Configs, Dirs and Hosted are what the administrative keys describe.
+	Configs Configs
+	Dirs    Dirs
+	Hosted  Hosted
+	// MaxDescribedPartitions bounds the partitions in a DescribeTopicPartitions
+	// response (max.request.partition.size.limit); 0 means Kafka's default.
+	MaxDescribedPartitions int32
 	// AutoCreateTopics lets Metadata create the topics that it is asked for
 	// (auto.create.topics.enable).
 	AutoCreateTopics bool
@@ -90,6 +97,9 @@ func NewServer(o Options) *Server {
 	s := &Server{Options: o}
 	if s.FetchMaxBytes == 0 {
 		s.FetchMaxBytes = defaultFetchMaxBytes
+	}
+	if s.MaxDescribedPartitions == 0 {
+		s.MaxDescribedPartitions = defaultDescribedPartitions
 	}
 	s.sessions = newFetchSessions(o.Clock, o.FetchSessions)
 	for _, e := range s.table() {

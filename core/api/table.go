@@ -12,5 +12,15 @@ func (s *Server) table() []endpoint {
 		s.initProducerID(),
 		s.offsetForLeaderEpoch(),
 		s.describeProducers(),
+		s.createTopics(),
+		s.deleteTopics(),
+		s.createPartitions(),
+		s.deleteRecords(),
+		s.describeConfigs(),
+		s.alterConfigs(),
+		s.incrementalAlterConfigs(),
+		s.describeCluster(),
+		s.describeTopicPartitions(),
+		s.describeLogDirs(),
 	}
 }
