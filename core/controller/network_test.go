@@ -175,6 +175,12 @@ type slow struct {
 }
 
 func (c *slow) Open(ctx context.Context) (core.CoordinatorSession, error) {
+	if c.float() < 0.3 { // the coordinator cannot be reached for a while
+		select {
+		case <-time.After(time.Duration(c.float() * float64(4*time.Second))):
+		case <-ctx.Done():
+		}
+	}
 	s, err := c.Coordinator.Open(ctx)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,10 @@ func TestSimulation(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { simulate(t, seed, os.Stderr) })
 		return
 	}
-	seeds := 200
+	seeds := 300
+	if testing.Short() {
+		seeds = 60
+	}
 	if s := os.Getenv("MILLRACE_SIM_SEEDS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
