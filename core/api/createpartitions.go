@@ -12,7 +12,7 @@ import (
 
 // createPartitions serves CreatePartitions v0-3 (KIP-195).
 func (s *Server) createPartitions() endpoint {
-	layout := []field{array(text(), fixed(4), array(numbers(4))), fixed(4), fixed(1)}
+	layout := []field{array(text(), fixed(4), array(numbers())), fixed(4), fixed(1)}
 	return plain(0, 3, kmsg.NewPtrCreatePartitionsRequest, layout, s.handleCreatePartitions)
 }
 

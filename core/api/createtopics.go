@@ -20,7 +20,7 @@ const maxNewTopics = 10_000
 // every version, as in Kafka, though KIP-464 lets clients send them from v4 on only.
 func (s *Server) createTopics() endpoint {
 	layout := []field{
-		array(text(), fixed(4), fixed(2), array(fixed(4), numbers(4)), array(text(), text())),
+		array(text(), fixed(4), fixed(2), array(fixed(4), numbers()), array(text(), text())),
 		fixed(4), fixed(1).from(1),
 	}
 	return plain(0, 7, kmsg.NewPtrCreateTopicsRequest, layout, s.handleCreateTopics)

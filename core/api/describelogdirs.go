@@ -13,7 +13,7 @@ import (
 // describeLogDirs serves DescribeLogDirs v0-4 (KIP-113, KIP-827): the log
 // directories, their sizes, and what lies in them.
 func (s *Server) describeLogDirs() endpoint {
-	layout := []field{array(text(), numbers(4))}
+	layout := []field{array(text(), numbers())}
 	return plain(0, 4, kmsg.NewPtrDescribeLogDirsRequest, layout, s.handleDescribeLogDirs)
 }
 

@@ -13,7 +13,7 @@ import (
 // describeProducers serves DescribeProducers v0: the idempotent producers that a
 // partition knows (KIP-664).
 func (s *Server) describeProducers() endpoint {
-	layout := []field{array(text(), numbers(4))}
+	layout := []field{array(text(), numbers())}
 	return plain(0, 0, kmsg.NewPtrDescribeProducersRequest, layout, s.handleDescribeProducers)
 }
 
