@@ -92,10 +92,14 @@ func (l *leadership) createTopic(ctx context.Context, n NewTopic, validateOnly b
 	t := &topic{name: n.Name, id: data.ID, version: res[0].Stat.Version, partitions: map[int32]*partition{}}
 	t.set(data)
 	l.log.Info("controller: creating a topic", "topic", t.name, "id", t.id, "partitions", len(t.partitions))
-	if err := l.adopt(ctx, []*topic{t}); err != nil {
+	if t.unwatch, err = l.watchTopic(t.name); err != nil {
 		return none, err
 	}
+	l.adopt(t)
 	if err := l.heal(ctx, t.all(), true); err != nil {
+		return none, err
+	}
+	if err := l.refresh(ctx, t); err != nil { // it may have been changed before it was watched
 		return none, err
 	}
 	r.ID = t.id

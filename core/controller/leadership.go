@@ -199,9 +199,7 @@ func (l *leadership) takeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.adopt(ctx, topics); err != nil {
-		return err
-	}
+	l.adopt(topics...)
 	doomed, err := l.readDeletions(ctx)
 	if err != nil {
 		return err

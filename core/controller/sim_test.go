@@ -39,9 +39,9 @@ func TestSimulation(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { simulate(t, seed, os.Stderr) })
 		return
 	}
-	seeds := 300
+	seeds := 200
 	if testing.Short() {
-		seeds = 60
+		seeds = 40
 	}
 	if s := os.Getenv("MILLRACE_SIM_SEEDS"); s != "" {
 		n, err := strconv.Atoi(s)

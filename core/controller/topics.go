@@ -16,22 +16,31 @@ import (
 // gives an id to those without one. A topic that is gone, or cannot be read, is left
 // out.
 func (l *leadership) readTopics(ctx context.Context, names []string) ([]*topic, error) {
-	nodes, err := l.getAll(ctx, names, tree.TopicPath)
+	unwatch := make([]context.CancelFunc, len(names)) // before the reading, so that no change is missed
+	for i, name := range names {
+		var err error
+		if unwatch[i], err = l.watchTopic(name); err != nil {
+			return nil, err
+		}
+	}
+	nodes, err := getAll(ctx, l, names, tree.TopicPath)
 	if err != nil {
 		return nil, fmt.Errorf("read topics: %w", err)
 	}
 	var out []*topic
 	for i, name := range names {
-		if nodes[i] == nil {
+		var t *topic
+		if nodes[i] != nil {
+			if t, err = l.readTopic(ctx, name, *nodes[i]); err != nil {
+				return nil, err
+			}
+		}
+		if t == nil {
+			unwatch[i]()
 			continue
 		}
-		t, err := l.readTopic(ctx, name, *nodes[i])
-		if err != nil {
-			return nil, err
-		}
-		if t != nil {
-			out = append(out, t)
-		}
+		t.unwatch = unwatch[i]
+		out = append(out, t)
 	}
 	if err := l.readStates(ctx, out); err != nil {
 		return nil, err
@@ -149,10 +158,6 @@ func (l *leadership) readStates(ctx context.Context, topics []*topic) error {
 	return nil
 }
 
-func (l *leadership) getAll(ctx context.Context, names []string, path func(string) string) ([]*core.Node, error) {
-	return getAll(ctx, l, names, path)
-}
-
 // getAll reads many nodes at once; nil where there is none.
 func getAll[K any](ctx context.Context, l *leadership, keys []K, path func(K) string) ([]*core.Node, error) {
 	const atOnce = 64
@@ -177,23 +182,22 @@ func getAll[K any](ctx context.Context, l *leadership, keys []K, path func(K) st
 	return nodes, errors.Join(errs...)
 }
 
-// adopt makes topics known and watches them.
-func (l *leadership) adopt(ctx context.Context, topics []*topic) error {
-	for _, t := range topics {
-		watchCtx, cancel := context.WithCancel(l.ctx)
-		t.unwatch = cancel
-		l.topics[t.name], l.ids[t.id] = t, t
-		name := t.name
-		err := l.watch(watchCtx, tree.TopicPath(name), func(ctx context.Context) error { return l.topicChanged(ctx, name) })
-		if err != nil {
-			return fmt.Errorf("watch topic %s: %w", name, err)
-		}
-		// What changed between the reading and the watching is not lost.
-		if err := l.refresh(ctx, t); err != nil {
-			return err
-		}
+// watchTopic has topicChanged called at each change of a topic's node.
+func (l *leadership) watchTopic(name string) (unwatch context.CancelFunc, err error) {
+	ctx, cancel := context.WithCancel(l.ctx)
+	err = l.watch(ctx, tree.TopicPath(name), func(ctx context.Context) error { return l.topicChanged(ctx, name) })
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("watch topic %s: %w", name, err)
 	}
-	return nil
+	return cancel, nil
+}
+
+// adopt makes topics known.
+func (l *leadership) adopt(topics ...*topic) {
+	for _, t := range topics {
+		l.topics[t.name], l.ids[t.id] = t, t
+	}
 }
 
 // forget drops a topic that is not in the tree any more.
@@ -238,9 +242,7 @@ func (l *leadership) topicsChanged(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.adopt(ctx, topics); err != nil {
-		return err
-	}
+	l.adopt(topics...)
 	// One that is to be deleted gets no leaders any more.
 	if err := l.deletionsChanged(ctx); err != nil {
 		return err

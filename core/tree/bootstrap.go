@@ -24,24 +24,28 @@ func parents() []string {
 }
 
 // Bootstrap creates the lasting nodes that everything else hangs from, where they
-// are missing. It may run on every broker at once.
+// are missing, in one commit. It may run on every broker at once.
 func Bootstrap(ctx context.Context, s core.CoordinatorSession) error {
-	for _, p := range parents() {
-		if _, err := s.Get(ctx, p); err == nil {
-			continue
-		} else if !errors.Is(err, core.ErrNotFound) {
-			return fmt.Errorf("prepare the coordination tree: %w", err)
+	for {
+		var ops []core.Op
+		for _, p := range parents() {
+			_, err := s.Get(ctx, p)
+			switch {
+			case errors.Is(err, core.ErrNotFound):
+				ops = append(ops, core.Create(p, nil))
+			case err != nil:
+				return fmt.Errorf("prepare the coordination tree: %w", err)
+			}
 		}
-		// Creating twice after an unknown outcome does no harm.
-		_, err := s.Commit(ctx, core.Create(p, nil))
-		if errors.Is(err, core.ErrOutcomeUnknown) {
-			_, err = s.Commit(ctx, core.Create(p, nil))
+		if len(ops) == 0 {
+			return nil
 		}
-		if err != nil && !errors.Is(err, core.ErrNodeExists) {
+		// Where another broker is quicker, or the outcome is unknown, look again.
+		_, err := s.Commit(ctx, ops...)
+		if err != nil && !errors.Is(err, core.ErrNodeExists) && !errors.Is(err, core.ErrOutcomeUnknown) {
 			return fmt.Errorf("prepare the coordination tree: %w", err)
 		}
 	}
-	return nil
 }
 
 // ClusterID reads the cluster's id, or makes one: a random UUID in 22 characters of
