@@ -104,24 +104,34 @@ func (l *Log) adopt(w writer) {
 	w.f.refs.Add(1) // the writer's own, beside the segment's
 	l.w = w
 	w.seg.activate(w.f)
-	l.positions.afterAppend(position{w.seg.base, w.seg.next.Load(), w.size})
 }
 
-// create makes an empty segment and prepares it.
+// create makes an empty segment and prepares it. When it fails nothing is left:
+// after a crash a segment in the way of the active one would hide what was
+// appended since.
 func (l *Log) create(base int64) (writer, error) {
 	seg := newSegment(l.st.fs, &l.st.cache, l.dir, base)
-	for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix} {
-		if err := overwrite(seg.fs, seg.path+suffix, nil); err != nil {
-			return writer{}, fmt.Errorf("create segment: %w", err)
-		}
-	}
 	l.dirDirty.Store(true)
-	w, err := l.prepare(seg, false)
+	w, err := l.createFiles(seg)
 	if err != nil {
-		return writer{}, err
+		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix} {
+			if left := seg.fs.Remove(seg.path + suffix); left != nil && !errors.Is(left, os.ErrNotExist) {
+				return writer{}, fmt.Errorf("create segment: %w: %w: %w", core.ErrStorage, left, err)
+			}
+		}
+		return writer{}, fmt.Errorf("create segment: %w", err)
 	}
 	w.st.touched = l.st.clock.Now()
 	return w, nil
+}
+
+func (l *Log) createFiles(seg *segment) (writer, error) {
+	for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix} {
+		if err := overwrite(seg.fs, seg.path+suffix, nil); err != nil {
+			return writer{}, err
+		}
+	}
+	return l.prepare(seg, false)
 }
 
 // Roll implements core.Log.

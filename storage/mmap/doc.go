@@ -8,7 +8,7 @@
 // .kafka_cleanshutdown. A partition has segments, named by the offset that they
 // begin with: a .log of record batches, an .index of (offset, position) and a
 // .timeindex of (timestamp, offset), one entry every index.interval.bytes. The
-// formats are Kafka's, and Kafka's tools read them; docs/ has them box by box.
+// formats are Kafka's, and Kafka's tools read them.
 //
 // # Writing
 //
@@ -36,8 +36,7 @@
 //
 // # Locks
 //
-// Storage.mu comes before dataDir.mu. Log.mu is held by calls that change the log
-// and comes before segment.mu; cache.mu is a leaf, and so are positions.mu and
-// segment.mu. A reader takes no lock but segment.mu and positions.mu, both for a
+// Log.mu, held by calls that change the log, comes first, then Storage.mu, then
+// dataDir.mu. Log.flushMu, segment.mu, cache.mu and positions.mu are leaves. A reader takes no lock but segment.mu and positions.mu, both for a
 // few instructions.
 package mmap

@@ -19,6 +19,7 @@ import (
 // faulty is the file system with errors at will.
 type faulty struct {
 	vfs.OS
+	noTimes atomic.Bool // time indexes cannot be made, for want of space
 	full    atomic.Bool // writes and reservations fail for want of space
 	syncErr atomic.Bool // syncs fail
 	syncs   atomic.Int32
@@ -26,6 +27,9 @@ type faulty struct {
 }
 
 func (f *faulty) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	if f.noTimes.Load() && strings.HasSuffix(name, ".timeindex") {
+		return nil, syscall.ENOSPC
+	}
 	file, err := f.OS.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
@@ -126,6 +130,29 @@ func TestNoSpaceWhileRolling(t *testing.T) {
 	fs.full.Store(false)
 	fill(t, l, 11, 15, 69_000)
 	holds(t, l, 0, 15)
+}
+
+// TestFailedRollLeavesNothing: an empty segment of a roll that failed would cut off
+// what the active segment gets afterwards, once the log is recovered.
+func TestFailedRollLeavesNothing(t *testing.T) {
+	t.Parallel()
+	ctx, fs, dir := context.Background(), &faulty{}, t.TempDir()
+	s := openFS(t, fs, dir)
+	l, _ := openLog(t, s, logID(), small(1<<20))
+	fill(t, l, 0, 5, 100)
+	fs.noTimes.Store(true)
+	if err := l.Roll(ctx, 5); !errors.Is(err, core.ErrNoSpace) {
+		t.Fatalf("got %v", err)
+	}
+	fs.noTimes.Store(false)
+	fill(t, l, 5, 10, 100)
+	holds(t, l, 0, 10)
+	c := open(t, copyDir(t, dir))
+	cl, _ := openLog(t, c, logID(), small(1<<20))
+	holds(t, cl, 0, 10)
+	if n := len(cl.State().Segments); n != 1 {
+		t.Fatalf("%d segments, want 1", n)
+	}
 }
 
 func TestFailedSyncTakesTheLogOffline(t *testing.T) {

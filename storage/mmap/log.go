@@ -103,10 +103,10 @@ func (l *Log) usable(doing string) error {
 // broken turns an error of the file system into what the contract says: a full
 // disk leaves the log as it is, anything else takes it offline.
 func (l *Log) broken(doing string, err error) error {
-	if errors.Is(err, core.ErrStorage) {
+	if l.offline.Load() != nil && errors.Is(err, core.ErrStorage) {
 		return err
 	}
-	if isNoSpace(err) {
+	if isNoSpace(err) && !errors.Is(err, core.ErrStorage) {
 		return l.fail(doing, fmt.Errorf("%w: %w", core.ErrNoSpace, err))
 	}
 	return l.storageError(doing, err)
@@ -114,7 +114,9 @@ func (l *Log) broken(doing string, err error) error {
 
 // storageError takes the log offline whatever the error.
 func (l *Log) storageError(doing string, err error) error {
-	err = fmt.Errorf("%w: %w", core.ErrStorage, err)
+	if !errors.Is(err, core.ErrStorage) {
+		err = fmt.Errorf("%w: %w", core.ErrStorage, err)
+	}
 	if l.offline.CompareAndSwap(nil, &err) {
 		l.st.log.Error("log is offline", "log", l.name, "dir", l.dir, "doing", doing, "error", err)
 	}

@@ -6,11 +6,23 @@ import "sync"
 // where consumers that follow and high watermarks point, and where the last reads
 // ended, which is where their consumers go on.
 type positions struct {
-	mu       sync.Mutex
-	epoch    uint64 // of the log; what was learnt in another one is worthless
+	mu    sync.Mutex
+	epoch uint64 // of the log; what was learnt in another one is worthless
+	rings *rings // nil until there is something to remember: most logs are idle
+}
+
+type rings struct {
 	appended [32]position
 	read     [32]position
 	na, nr   int
+}
+
+// memory is the rings; p.mu is held.
+func (p *positions) memory() *rings {
+	if p.rings == nil {
+		p.rings = new(rings)
+	}
+	return p.rings
 }
 
 // position says that the batch with the offset, or the next one where the offset
@@ -21,14 +33,18 @@ type position struct{ base, offset, pos int64 }
 func (p *positions) find(base, offset int64) (pos int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.read[:min(p.nr, len(p.read))] {
-		if m := &p.read[i]; m.offset == offset && m.base == base {
+	r := p.rings
+	if r == nil {
+		return 0, false
+	}
+	for i := range r.read[:min(r.nr, len(r.read))] {
+		if m := &r.read[i]; m.offset == offset && m.base == base {
 			return m.pos, true
 		}
 	}
 	// The latest are the likeliest.
-	for i := p.na - 1; i >= 0 && i >= p.na-len(p.appended); i-- {
-		if m := &p.appended[i%len(p.appended)]; m.offset == offset && m.base == base {
+	for i := r.na - 1; i >= 0 && i >= r.na-len(r.appended); i-- {
+		if m := &r.appended[i%len(r.appended)]; m.offset == offset && m.base == base {
 			return m.pos, true
 		}
 	}
@@ -38,8 +54,9 @@ func (p *positions) find(base, offset int64) (pos int64, ok bool) {
 // afterAppend is called by the writer, which knows that the epoch is its own.
 func (p *positions) afterAppend(m position) {
 	p.mu.Lock()
-	p.appended[p.na%len(p.appended)] = m
-	p.na++
+	r := p.memory()
+	r.appended[r.na%len(r.appended)] = m
+	r.na++
 	p.mu.Unlock()
 }
 
@@ -50,18 +67,19 @@ func (p *positions) afterRead(epoch uint64, m position) {
 	if epoch != p.epoch {
 		return
 	}
-	for i := range p.read[:min(p.nr, len(p.read))] {
-		if p.read[i] == m {
+	r := p.memory()
+	for i := range r.read[:min(r.nr, len(r.read))] {
+		if r.read[i] == m {
 			return
 		}
 	}
-	p.read[p.nr%len(p.read)] = m
-	p.nr++
+	r.read[r.nr%len(r.read)] = m
+	r.nr++
 }
 
 // forget drops everything: the log was cut and offsets may come again elsewhere.
 func (p *positions) forget(epoch uint64) {
 	p.mu.Lock()
-	p.epoch, p.na, p.nr = epoch, 0, 0
+	p.epoch, p.rings = epoch, nil
 	p.mu.Unlock()
 }
