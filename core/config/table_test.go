@@ -51,6 +51,10 @@ func deviations() map[string]string {
 		"log.dirs":                 "./millrace-data",
 		"log.dir":                  "log.dirs has the default",
 		"group.consumer.assignors": "short names, as Kafka 4.2",
+
+		// A fixed buffer switches off the kernel's own sizing and halves large fetches.
+		"socket.send.buffer.bytes":    "-1: the kernel sizes it",
+		"socket.receive.buffer.bytes": "-1: the kernel sizes it",
 	}
 }
 

@@ -147,6 +147,26 @@ func measure(ctx context.Context, o *options, s *scenario) (bare, ours []result,
 	return bare, ours, nil
 }
 
+// settled waits until a server has done what the last round left behind, the removal
+// of its files above all, and returns the CPU it has used.
+func settled(ctx context.Context, p *process) (time.Duration, error) {
+	const step, patience = 150 * time.Millisecond, 100
+	last, err := p.cpu()
+	for range patience {
+		select {
+		case <-time.After(step):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		now, nowErr := p.cpu()
+		if err = errors.Join(err, nowErr); err != nil || now-last <= 10*time.Millisecond {
+			return now, err
+		}
+		last = now
+	}
+	return last, nil
+}
+
 // topicPartitions is enough for a partition for each connection.
 const topicPartitions = 8
 
@@ -181,7 +201,7 @@ func oneRound(ctx context.Context, o *options, s *scenario, p *process, adm *kad
 			}
 		}
 	}
-	before, err := p.cpu()
+	before, err := settled(ctx, p)
 	if err != nil {
 		return result{}, err
 	}
