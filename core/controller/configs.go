@@ -22,6 +22,8 @@ type Rules interface {
 	AlterBroker(perBroker bool, changes []config.Change, replace bool) (map[string]string, error)
 }
 
+var _ Rules = (*config.Snapshot)(nil)
+
 // settings turns a map into changes that set it, in order of the names.
 func settings(configs map[string]string) []config.Change {
 	out := make([]config.Change, 0, len(configs))
