@@ -148,7 +148,10 @@ func TestStopReplica(t *testing.T) {
 	if _, err := p.Fetch(t.Context(), replica.FetchRequest{LeaderEpoch: -1, LastFetchedEpoch: -1}); code(err) != kerr.NotLeaderForPartition.Code {
 		t.Errorf("fetch from a stopped partition: %v", err)
 	}
-	// It comes back with everything it had.
+	// What is written down of it stays, and it comes back with everything it had.
+	if at, err := b.storage.Checkpoints(t.Context(), core.HighWatermarks); err != nil || at[p.TopicPartition()] != 10 {
+		t.Errorf("high watermarks written down: %v, %v", at, err)
+	}
 	p = b.lead(6, self, 2)
 	start, end := p.Bounds()
 	if start != 4 || end != 10 || p.HighWatermark() != 10 {

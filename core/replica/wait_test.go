@@ -126,6 +126,24 @@ func TestAwaitOrderConcurrently(t *testing.T) {
 	}
 }
 
+// A callback that completes others does not run inside of the one before.
+func TestCallbacksDoNotNest(t *testing.T) {
+	t.Parallel()
+	b := start(t, setup{})
+	p := b.lead(1, self, 2)
+	produce(t, p, batchOf(2, 1))
+	var ended []int
+	p.Await(1, 1, func(error) {
+		p.RecordFollower(2, 2, 0)
+		ended = append(ended, 1)
+	})
+	p.Await(2, 1, func(error) { ended = append(ended, 2) })
+	p.RecordFollower(2, 1, 0)
+	if !slices.Equal(ended, []int{1, 2}) {
+		t.Errorf("ended in the order %v", ended)
+	}
+}
+
 func TestWaitsEndWithLeadership(t *testing.T) {
 	t.Parallel()
 	b := start(t, setup{})
@@ -289,6 +307,25 @@ func (c *changer) answer(t *testing.T, want []int32, err error) {
 		t.Errorf("asked for the ISR %v, want %v", change.ISR, want)
 	}
 	done(replica.ISRResult{LeaderEpoch: change.LeaderEpoch, PartitionEpoch: change.PartitionEpoch + 1, ISR: change.ISR}, err)
+}
+
+// A follower joins only with everything that was in the log when the epoch began:
+// some of it may be committed although this leader does not know it yet (KIP-207).
+func TestISRGrowsFromTheEpochsStart(t *testing.T) {
+	t.Parallel()
+	ch := &changer{}
+	b := start(t, setup{change: func(o *replica.Options) { o.ISR = ch }})
+	p := b.lead(1, self, 2)
+	produce(t, p, batchOf(5, 1))
+	s := state(0, self, 2, self, 2)
+	s.Replicas = []int32{self, 2, 3}
+	b.apply(core.TopicID{}, s)
+	p.RecordFollower(3, 4, 0)
+	if len(ch.asked) != 0 {
+		t.Errorf("asked for %v", ch.asked)
+	}
+	p.RecordFollower(3, 5, 0)
+	ch.answer(t, []int32{self, 2, 3}, nil)
 }
 
 func TestISRShrinksAndGrows(t *testing.T) {
