@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/core/replica"
+	"github.com/millrace/millrace/storage/retention"
 )
 
 // void is a storage whose logs forget what is appended: what is left is the cost of
@@ -139,15 +140,23 @@ func TestIdlePartitionIsSmall(t *testing.T) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	for _, size := range []int{1 << 10, 64 << 10} {
-		for _, storage := range []struct {
-			name string
-			open core.Storage
-		}{{"void", void{}}} {
-			b.Run(fmt.Sprintf("%s/%dKiB", storage.name, size>>10), func(b *testing.B) {
-				p := start(b, setup{storage: storage.open}).lead(1)
-				records := size / 128
-				batch := batchOf(records, 128-20)
+	open := map[string]func(*testing.B) *broker{
+		"void": func(b *testing.B) *broker { return start(b, setup{storage: void{}}) },
+		"mmap": func(b *testing.B) *broker {
+			cfg := topicConfig()
+			cfg.SegmentBytes, cfg.RetentionBytes, cfg.FileDeleteDelay = 64<<20, 128<<20, 0
+			m := onDisk(b, b.TempDir(), setup{topic: cfg, change: func(o *replica.Options) {
+				o.Retention = func(string) (core.Retention, bool) { return retention.TimeSize{}, true }
+			}})
+			m.Start() // deletes what would fill the disk
+			return m
+		},
+	}
+	for _, storage := range []string{"void", "mmap"} {
+		for _, size := range []int{1 << 10, 64 << 10} {
+			b.Run(fmt.Sprintf("%s/%dKiB", storage, size>>10), func(b *testing.B) {
+				p := open[storage](b).lead(1)
+				batch := batchOf(size/128, 128-20)
 				r := replica.AppendRequest{Batches: batch, Acks: replica.AcksAll, Version: 9}
 				b.SetBytes(int64(len(batch)))
 				b.ReportAllocs()

@@ -21,7 +21,7 @@ import (
 )
 
 // onDisk is a broker over a directory.
-func onDisk(t *testing.T, dir string, s setup) *broker {
+func onDisk(t testing.TB, dir string, s setup) *broker {
 	t.Helper()
 	if s.clock == nil {
 		s.clock = newClock()
