@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 func franz() client {
-	return client{name: "franz-go", codecs: allCodecs(), produce: franzProduce, consume: franzConsume}
+	return client{
+		name: "franz-go", version: moduleVersion("github.com/twmb/franz-go"), codecs: allCodecs(),
+		produce: franzProduce, consume: franzConsume,
+	}
 }
 
 func franzCodec(codec string) kgo.CompressionCodec {
@@ -37,9 +41,9 @@ func franzProduce(ctx context.Context, addr, topic, codec string, ms []message) 
 	defer cl.Close()
 	records := make([]*kgo.Record, len(ms))
 	for i, m := range ms {
-		records[i] = &kgo.Record{
-			Key: []byte(m.Key), Value: []byte(m.Value),
-			Headers: []kgo.RecordHeader{{Key: m.HeaderKey, Value: []byte(m.HeaderValue)}},
+		records[i] = &kgo.Record{Key: m.Key, Value: m.Value, Timestamp: time.UnixMilli(m.Time)}
+		for _, h := range m.Headers {
+			records[i].Headers = append(records[i].Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
 	}
 	return cl.ProduceSync(ctx, records...).FirstErr()
@@ -64,9 +68,9 @@ func franzConsume(ctx context.Context, addr, topic string, n int) ([]message, er
 			return ms, errors.Join(errs...)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			m := message{Key: string(r.Key), Value: string(r.Value)}
-			if len(r.Headers) > 0 {
-				m.HeaderKey, m.HeaderValue = r.Headers[0].Key, string(r.Headers[0].Value)
+			m := message{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()}
+			for _, h := range r.Headers {
+				m.Headers = append(m.Headers, header{h.Key, h.Value})
 			}
 			ms = append(ms, m)
 		})

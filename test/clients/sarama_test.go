@@ -3,12 +3,16 @@ package clients_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/IBM/sarama"
 )
 
 func saramaClient() client {
-	return client{name: "sarama", codecs: allCodecs(), produce: saramaProduce, consume: saramaConsume}
+	return client{
+		name: "sarama", version: moduleVersion("github.com/IBM/sarama"), codecs: allCodecs(),
+		produce: saramaProduce, consume: saramaConsume,
+	}
 }
 
 func saramaConfig(codec string) (*sarama.Config, error) {
@@ -17,7 +21,19 @@ func saramaConfig(codec string) (*sarama.Config, error) {
 	cfg.Producer.Return.Successes = true
 	cfg.Producer.RequiredAcks = sarama.WaitForAll
 	cfg.Producer.Partitioner = sarama.NewManualPartitioner
+	// With several requests in flight sarama does not promise an order unless it is
+	// idempotent, and then wants one.
+	cfg.Net.MaxOpenRequests = 1
+	cfg.Producer.Idempotent = true
 	return cfg, cfg.Producer.Compression.UnmarshalText([]byte(codec))
+}
+
+// saramaBytes is an Encoder that is nil for null.
+func saramaBytes(b []byte) sarama.Encoder {
+	if b == nil {
+		return nil
+	}
+	return sarama.ByteEncoder(b)
 }
 
 func saramaProduce(_ context.Context, addr, topic, codec string, ms []message) error {
@@ -32,8 +48,10 @@ func saramaProduce(_ context.Context, addr, topic, codec string, ms []message) e
 	batch := make([]*sarama.ProducerMessage, len(ms))
 	for i, m := range ms {
 		batch[i] = &sarama.ProducerMessage{
-			Topic: topic, Key: sarama.StringEncoder(m.Key), Value: sarama.StringEncoder(m.Value),
-			Headers: []sarama.RecordHeader{{Key: []byte(m.HeaderKey), Value: []byte(m.HeaderValue)}},
+			Topic: topic, Key: saramaBytes(m.Key), Value: saramaBytes(m.Value), Timestamp: time.UnixMilli(m.Time),
+		}
+		for _, h := range m.Headers {
+			batch[i].Headers = append(batch[i].Headers, sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
 		}
 	}
 	if err := p.SendMessages(batch); err != nil {
@@ -57,14 +75,14 @@ func saramaConsume(ctx context.Context, addr, topic string, n int) ([]message, e
 	if err != nil {
 		return nil, err
 	}
-	defer pc.AsyncClose()
+	defer func() { _ = pc.Close() }() // only read
 	var ms []message
 	for len(ms) < n {
 		select {
 		case r := <-pc.Messages():
-			m := message{Key: string(r.Key), Value: string(r.Value)}
-			if len(r.Headers) > 0 {
-				m.HeaderKey, m.HeaderValue = string(r.Headers[0].Key), string(r.Headers[0].Value)
+			m := message{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()}
+			for _, h := range r.Headers {
+				m.Headers = append(m.Headers, header{string(h.Key), h.Value})
 			}
 			ms = append(ms, m)
 		case <-ctx.Done():

@@ -45,14 +45,39 @@ func Binary(t testing.TB) string {
 	if bin := os.Getenv("BROKER_UNDER_TEST"); bin != "" {
 		return bin
 	}
-	bin := filepath.Join(os.TempDir(), fmt.Sprintf("millrace-under-test-%d", os.Getppid()))
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/millrace/millrace/cmd/millrace")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build millrace: %v\n%s", err, out)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return bin
 }
+
+// build makes the binary once a test process, in the folder of the module that it
+// belongs to.
+var build = sync.OnceValues(func() (string, error) {
+	root, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(root, "cmd", "millrace", "main.go")); err == nil {
+			break
+		}
+		parent := filepath.Dir(root)
+		if parent == root {
+			return "", errors.New("cmd/millrace is in none of the folders above; set BROKER_UNDER_TEST to a binary")
+		}
+		root = parent
+	}
+	bin := filepath.Join(os.TempDir(), fmt.Sprintf("millrace-under-test-%d", os.Getpid()))
+	cmd := exec.Command("go", "build", "-o", bin, "./cmd/millrace")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build millrace: %w\n%s", err, out)
+	}
+	return bin, nil
+})
 
 // Start runs a broker in a new directory. overrides are name=value.
 func Start(t testing.TB, overrides ...string) *Broker {

@@ -1,0 +1,161 @@
+package clients_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/test/harness"
+)
+
+// page is what passed, for people.
+const page = "../../docs/compatibility.md"
+
+var update = flag.Bool("update", false, "write docs/compatibility.md anew from what passed")
+
+func installed(command string) bool {
+	_, err := exec.LookPath(command)
+	return err == nil
+}
+
+// results notes what passed. A cell that failed once has failed.
+type results struct {
+	mu    sync.Mutex
+	cells map[string]*cell
+}
+
+type cell struct{ passed, failed int }
+
+func (r *results) add(c *client, codec, what string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cells == nil {
+		r.cells = map[string]*cell{}
+	}
+	key := c.id() + "/" + codec + "/" + what
+	if r.cells[key] == nil {
+		r.cells[key] = &cell{}
+	}
+	if ok {
+		r.cells[key].passed++
+	} else {
+		r.cells[key].failed++
+	}
+}
+
+// show is what the page has for a cell: how many topics of how many were read
+// where a client consumes.
+func (r *results) show(c *client, codec, what string) string {
+	n := r.cells[c.id()+"/"+codec+"/"+what]
+	switch {
+	case n == nil:
+		return "–"
+	case n.failed > 0:
+		return "no"
+	case what == "consumes":
+		return fmt.Sprintf("yes, of %d", n.passed)
+	default:
+		return "yes"
+	}
+}
+
+// checkPage compares the page with what passed. The page is about all clients: where
+// one is missing, or only a part of the tests was asked for, it is left alone.
+func checkPage(t *testing.T, b *harness.Broker, clients []client, seen *results) {
+	t.Helper()
+	for i := range clients {
+		c := &clients[i]
+		for _, codec := range c.codecs {
+			if !c.present() || seen.cells[c.id()+"/"+codec+"/produces"] == nil {
+				t.Logf("%s is not compared: %s with %s was not run", page, c.id(), codec)
+				return
+			}
+		}
+	}
+	want := render(clients, seen) + renderKeys(t, b.Addr)
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(page)
+	if err != nil || string(got) != want {
+		t.Errorf("%s does not tell what passed just now (%v); write it anew with\n\tcd test && go test ./clients -run TestClients -update\nIt should be:\n%s",
+			page, err, want)
+	}
+}
+
+func render(clients []client, seen *results) string {
+	var s strings.Builder
+	s.WriteString(`# Compatibility
+
+Written by the tests of ` + "`test/clients`" + ` (` + "`cd test && go test ./clients -run TestClients -update`" + `), which run
+each client against the real binary; CI compares this page with what passes.
+
+## Clients
+
+Each client sends the same messages with each codec it knows: keys and values that are null, empty, text, noise and
+large, several headers, timestamps of their own. ` + "`millrace dump-log`" + ` sees that the codec was really used. Every client
+then reads what each of the others wrote and gets the same bytes; *yes, of 8* says that it read the topics of eight
+producers. Consumers are given their partition by hand, without a group.
+
+| client | version | |`)
+	codecs := allCodecs()
+	for _, codec := range codecs {
+		s.WriteString(" " + codec + " |")
+	}
+	s.WriteString(" not covered |\n|---|---|---|" + strings.Repeat("---|", len(codecs)+1) + "\n")
+	for i := range clients {
+		c := &clients[i]
+		for _, what := range []string{"produces", "consumes"} {
+			name, version, note := c.name, c.version, c.note
+			if what == "consumes" {
+				name, version, note = "", "", ""
+			}
+			fmt.Fprintf(&s, "| %s | %s | %s |", name, version, what)
+			for _, codec := range codecs {
+				fmt.Fprintf(&s, " %s |", seen.show(c, codec, what))
+			}
+			fmt.Fprintf(&s, " %s |\n", note)
+		}
+	}
+	return s.String()
+}
+
+// renderKeys lists what the broker says it serves.
+func renderKeys(t *testing.T, addr string) string {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	resp, err := kmsg.NewPtrApiVersionsRequest().RequestWith(t.Context(), cl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(resp.ApiKeys, func(a, b kmsg.ApiVersionsResponseApiKey) int { return int(a.ApiKey) - int(b.ApiKey) })
+	var s strings.Builder
+	s.WriteString(`
+## API keys
+
+What ` + "`ApiVersions`" + ` answers. Produce is announced from version 0 on because older librdkafka compresses only then, as
+Kafka 4 does; its versions 0 to 2, which carry the message formats 0 and 1, are answered with an error.
+
+| key | name | versions |
+|---|---|---|
+`)
+	for _, k := range resp.ApiKeys {
+		fmt.Fprintf(&s, "| %d | %s | %d–%d |\n", k.ApiKey, kmsg.Key(k.ApiKey).Name(), k.MinVersion, k.MaxVersion)
+	}
+	return s.String()
+}
