@@ -272,7 +272,7 @@ func TestConcurrentUse(t *testing.T) {
 	cfg := topicConfig()
 	cfg.SegmentBytes = 5000
 	pol := &policy{decide: func(v core.LogView) (int64, bool) { return v.HighWatermark - 100, v.HighWatermark > 100 }}
-	b := start(t, setup{topic: cfg, change: func(o *replica.Options) {
+	b := onDisk(t, t.TempDir(), setup{topic: cfg, change: func(o *replica.Options) {
 		o.Retention = func(string) (core.Retention, bool) { return pol, true }
 	}})
 	b.Start()

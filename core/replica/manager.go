@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -145,9 +146,15 @@ func NewManager(o Options) (*Manager, error) {
 	m.decompress = func(codec record.Codec, dst, src []byte) ([]byte, error) {
 		c, err := o.Compressors.For(codec)
 		if err != nil {
-			return nil, err
+			return nil, &record.ValidationError{
+				Kind: record.KindUnsupportedCodec, Message: "This broker has no codec " + codec.String() + ".",
+			}
 		}
-		return c.Decompress(dst, src, core.CompressionParams{Level: core.DefaultLevel, Magic: record.Magic2, Limit: o.MaxDecompressed})
+		out, err := c.Decompress(dst, src, core.CompressionParams{Level: core.DefaultLevel, Magic: record.Magic2, Limit: o.MaxDecompressed})
+		if errors.Is(err, core.ErrTooLarge) {
+			return nil, record.NewTooLarge(o.MaxDecompressed, err)
+		}
+		return out, err
 	}
 	return m, nil
 }

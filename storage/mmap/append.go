@@ -126,7 +126,8 @@ func (w *writer) run(b record.Batches, cfg *core.LogConfig) (n int, roll bool) {
 // indexFull reports that an index has no room for another entry. The time index
 // keeps one in reserve for when the segment is closed.
 func (w *writer) indexFull() bool {
-	return w.f.index != nil && w.f.index.full(1) || w.f.times != nil && w.f.times.full(2)
+	index, times := w.f.index.Load(), w.f.times.Load()
+	return index != nil && index.full(1) || times != nil && times.full(2)
 }
 
 // write appends a run of whole batches that fits the active segment. Nothing has
@@ -157,7 +158,7 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 			firstTS: batch.FirstTimestamp(), maxTS: batch.MaxTimestamp(),
 		}
 		w.st.add(&h)
-		if indexed && w.since > int64(cfg.IndexIntervalBytes) && !w.f.index.full(1) {
+		if indexed && w.since > int64(cfg.IndexIntervalBytes) && !w.f.index.Load().full(1) {
 			if err := w.indexBatch(&h, pos); err != nil {
 				w.since, w.st, w.lastTS = since, st, lastTS
 				return l.storageError("append to", err)
@@ -197,10 +198,10 @@ func (w *writer) indexRoom(n, interval int) error {
 
 // indexBatch adds the entries of a batch at pos.
 func (w *writer) indexBatch(h *header, pos int64) error {
-	if err := w.f.index.add(appendOffsetEntry(w.entry[:0], h.last, w.seg.base, pos)); err != nil {
+	if err := w.f.index.Load().add(appendOffsetEntry(w.entry[:0], h.last, w.seg.base, pos)); err != nil {
 		return err
 	}
-	if w.f.times.full(2) {
+	if w.f.times.Load().full(2) {
 		return nil
 	}
 	return w.indexTime()
@@ -211,7 +212,7 @@ func (w *writer) indexTime() error {
 	if w.st.maxTS <= w.lastTS {
 		return nil
 	}
-	if err := w.f.times.add(appendTimeEntry(w.entry[:0], w.st.maxTS, w.st.maxLast, w.seg.base)); err != nil {
+	if err := w.f.times.Load().add(appendTimeEntry(w.entry[:0], w.st.maxTS, w.st.maxLast, w.seg.base)); err != nil {
 		return err
 	}
 	w.lastTS = w.st.maxTS
@@ -323,13 +324,13 @@ func (w *writer) trim() error {
 			return err
 		}
 	}
-	if w.f.index != nil {
-		if err := w.f.index.trim(); err != nil {
+	if x := w.f.index.Load(); x != nil {
+		if err := x.trim(); err != nil {
 			return err
 		}
 	}
-	if w.f.times != nil {
-		return w.f.times.trim()
+	if x := w.f.times.Load(); x != nil {
+		return x.trim()
 	}
 	return nil
 }

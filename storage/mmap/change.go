@@ -68,8 +68,8 @@ func (l *Log) resume(seg *segment, f *files, cfg *core.LogConfig, closed bool) (
 	if last.i >= 0 {
 		w.since = w.size - int64(last.pos)
 	}
-	if f.times != nil {
-		at, err := f.times.findTime(math.MaxInt64, math.MaxInt32)
+	if x := f.times.Load(); x != nil {
+		at, err := x.findTime(math.MaxInt64, math.MaxInt32)
 		if err != nil {
 			return writer{}, err
 		}

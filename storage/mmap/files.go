@@ -15,9 +15,9 @@ type files struct {
 	log      vfs.File
 	writable bool
 
-	// Mapped on first use, under the segment's lock.
-	index *index
-	times *index
+	// Mapped on first use, under the segment's lock; read without it.
+	index atomic.Pointer[index]
+	times atomic.Pointer[index]
 }
 
 func newFiles(log vfs.File, writable bool) *files {
@@ -87,12 +87,11 @@ func (c *cache) remove(s *segment) {
 // unmap closes the mappings of files that nobody else has.
 func (f *files) unmap() error {
 	var err error
-	if f.index != nil {
-		err = f.index.close()
+	if x := f.index.Swap(nil); x != nil {
+		err = x.close()
 	}
-	if f.times != nil {
-		err = errors.Join(err, f.times.close())
+	if x := f.times.Swap(nil); x != nil {
+		err = errors.Join(err, x.close())
 	}
-	f.index, f.times = nil, nil
 	return err
 }

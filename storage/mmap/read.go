@@ -184,7 +184,7 @@ func (l *Log) locateEnd(s *segment, f *files, w *walker, pos int64, first header
 		if from.i == 0 {
 			break
 		}
-		if from, err = f.index.get(from.i - 1); err == nil {
+		if from, err = f.index.Load().get(from.i - 1); err == nil {
 			err = s.verify(w, from)
 		}
 	}

@@ -152,28 +152,28 @@ func (s *segment) retire() error {
 func (s *segment) offsets(f *files) (*index, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.index == nil {
+	if f.index.Load() == nil {
 		x, err := openIndex(s.fs, s.path+indexSuffix, offsetEntry, s.limit, f.writable && !s.gone)
 		if err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}
-		f.index = x
+		f.index.Store(x)
 	}
-	return f.index, nil
+	return f.index.Load(), nil
 }
 
 // timestamps maps the time index, for as long as the caller's reference lasts.
 func (s *segment) timestamps(f *files) (*index, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.times == nil {
+	if f.times.Load() == nil {
 		x, err := openIndex(s.fs, s.path+timeSuffix, timeEntry, s.limit, f.writable && !s.gone)
 		if err != nil {
 			return nil, fmt.Errorf("open time index: %w", err)
 		}
-		f.times = x
+		f.times.Store(x)
 	}
-	return f.times, nil
+	return f.times.Load(), nil
 }
 
 // start finds where to walk from to reach offset: the position of a batch that
@@ -235,7 +235,7 @@ func (s *segment) tail(f *files, w *walker, closed bool) (next int64, st stats, 
 		return 0, st, last, false, maskCorrupt(err)
 	}
 	indexed := st.maxTS
-	if f.times.n.Load() == 0 {
+	if f.times.Load().n.Load() == 0 {
 		indexed = record.NoTimestamp
 	}
 	pos := int64(max(last.pos, 0))
