@@ -186,7 +186,7 @@ func (d *dump) log(file string) error {
 			return err
 		}
 		if problem != nil {
-			return nil
+			return nil //nolint:nilerr // damage is collected, and told at the end
 		}
 		return d.recordsOf(file, pos, b)
 	}, func(pos int64, why error) { d.damaged(file, pos, "%s", why) }, d.title)

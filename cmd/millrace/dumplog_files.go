@@ -102,7 +102,7 @@ func readSegment(index string) (segment, error) {
 	s := segment{batches: map[int64]batchView{}}
 	path := strings.TrimSuffix(index, filepath.Ext(index)) + ".log"
 	if _, err := os.Stat(path); err != nil {
-		return s, nil // nothing to check against
+		return s, nil //nolint:nilerr // there is nothing to check against
 	}
 	s.found = true
 	err := eachBatch(path, func(pos int64, b record.Batch) error {

@@ -140,7 +140,7 @@ func (p *produceFlags) read(ctx context.Context, io streams, send func(*kgo.Reco
 	in.Split(splitLines)
 	for n := 1; in.Scan(); n++ {
 		if ctx.Err() != nil {
-			return nil // told by whoever cancelled
+			return nil //nolint:nilerr // told by whoever cancelled
 		}
 		var (
 			r   *kgo.Record
