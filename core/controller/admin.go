@@ -44,6 +44,10 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 				return ok && t.ID == r.ID && hasPartitions(t, int(r.Partitions))
 			})
 		}
+		// Its configuration is in force on this broker, and nothing of an earlier topic's.
+		if r := &results[i]; r.Err == nil && !validateOnly {
+			r.Err = c.cfg.Feed.applied(ctx, tree.Entity{Type: tree.TopicConfigs, Name: r.Name}, r.configured)
+		}
 	}
 	return results
 }
@@ -79,7 +83,8 @@ func (l *leadership) createTopic(ctx context.Context, n NewTopic, validateOnly b
 		return none, err
 	}
 	ops := []core.Op{core.Create(tree.TopicPath(n.Name), data.Encode()), putConfig(e, n.Configs, old)}
-	if len(n.Configs) > 0 || old != (core.Stat{}) {
+	tell := len(n.Configs) > 0 || old != (core.Stat{}) || l.cfg.Feed.knows(e)
+	if tell {
 		ops = append(ops, core.CreateSequential(tree.ConfigChangePrefix, tree.EncodeConfigChange(e)))
 	}
 	res, err := l.commit(ctx, ops...)
@@ -88,6 +93,9 @@ func (l *leadership) createTopic(ctx context.Context, n NewTopic, validateOnly b
 		return none, existsError(n.Name)
 	case err != nil:
 		return none, fmt.Errorf("create topic %s: %w", n.Name, err)
+	}
+	if tell {
+		r.configured = res[1].Stat.Mzxid
 	}
 	t := &topic{name: n.Name, id: data.ID, version: res[0].Stat.Version, partitions: map[int32]*partition{}}
 	t.set(data)

@@ -35,6 +35,8 @@ type TopicResult struct {
 	ReplicationFactor int16
 	Configs           map[string]string // overrides that the topic was created with
 	Err               error
+
+	configured int64 // transaction that wrote the configuration; 0 when nobody is told
 }
 
 // TopicRef names a topic by name, or by id when Name is empty.
@@ -92,7 +94,7 @@ type ConfigAlteration struct {
 // result for each item, in order; items fail one by one. A broker that is not the
 // controller answers NOT_CONTROLLER to CreateTopics, DeleteTopics and
 // CreatePartitions. Calls return when the change is durable and this broker's
-// metadata shows it, or when ctx ends (REQUEST_TIMED_OUT; the change may still
+// metadata and settings show it, or when ctx ends (REQUEST_TIMED_OUT; the change may still
 // happen).
 type Admin interface {
 	CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) []TopicResult

@@ -197,6 +197,14 @@ func (f *ConfigFeed) applied(ctx context.Context, e tree.Entity, mzxid int64) er
 	return f.await(ctx, func() bool { return f.seen[e] >= mzxid })
 }
 
+// knows reports whether a configuration of the entity was applied and not taken back.
+func (f *ConfigFeed) knows(e tree.Entity) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.seen[e]
+	return ok
+}
+
 func (f *ConfigFeed) await(ctx context.Context, done func() bool) error {
 	for {
 		f.mu.Lock()
