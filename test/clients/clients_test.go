@@ -43,6 +43,10 @@ type client struct {
 
 const timeout = 3 * time.Minute
 
+// maxWait is how long consumers let the broker wait for more at the end of a
+// partition; with their defaults most of the time of these tests would go there.
+const maxWait = 50 * time.Millisecond
+
 func allCodecs() []string { return []string{"none", "gzip", "snappy", "lz4", "zstd"} }
 
 // allClients are the clients that the page in docs has rows for.

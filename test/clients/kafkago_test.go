@@ -60,7 +60,7 @@ func kafkaGoProduce(ctx context.Context, addr, topic, codec string, ms []message
 
 func kafkaGoConsume(ctx context.Context, addr, topic string, n int) ([]message, error) {
 	r := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: []string{addr}, Topic: topic, Partition: 0, MaxBytes: 10e6, MaxWait: 500 * time.Millisecond,
+		Brokers: []string{addr}, Topic: topic, Partition: 0, MaxBytes: 10e6, MaxWait: maxWait,
 	})
 	defer func() { _ = r.Close() }() // only read
 	var ms []message

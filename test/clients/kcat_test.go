@@ -83,7 +83,7 @@ var errKcatOutput = errors.New("kcat printed something else than was asked for")
 
 func kcatConsume(ctx context.Context, addr, topic string, n int) ([]message, error) {
 	cmd := exec.CommandContext(ctx, "kcat", "-C", "-b", addr, "-t", topic, "-p", "0", "-o", "beginning", "-e", "-q",
-		"-f", `%T %K %S %k%s%h`+strings.ReplaceAll(kcatEnd, "\n", `\n`))
+		"-X", fmt.Sprintf("fetch.wait.max.ms=%d", maxWait.Milliseconds()), "-f", `%T %K %S %k%s%h`+strings.ReplaceAll(kcatEnd, "\n", `\n`))
 	var errText bytes.Buffer
 	cmd.Stderr = &errText
 	out, err := cmd.Output()

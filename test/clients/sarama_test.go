@@ -18,6 +18,7 @@ func saramaClient() client {
 func saramaConfig(codec string) (*sarama.Config, error) {
 	cfg := sarama.NewConfig()
 	cfg.Version = sarama.MaxVersion
+	cfg.Consumer.MaxWaitTime = maxWait
 	cfg.Producer.Return.Successes = true
 	cfg.Producer.RequiredAcks = sarama.WaitForAll
 	cfg.Producer.Partitioner = sarama.NewManualPartitioner

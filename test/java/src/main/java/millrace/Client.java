@@ -119,6 +119,7 @@ public final class Client {
         Properties p = settings(addr);
         p.put("enable.auto.commit", "false");
         p.put("auto.offset.reset", "none");
+        p.put("fetch.max.wait.ms", "50");
         TopicPartition tp = new TopicPartition(topic, PARTITION);
         try (KafkaConsumer<byte[], byte[]> consumer =
                 new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
