@@ -7,16 +7,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"io/fs"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,140 +22,248 @@ import (
 	"github.com/millrace/millrace/test/harness"
 )
 
-// minLines is how many records the corpus must have at the least.
-const minLines = 2_000_000
+const (
+	timeout = 5 * time.Minute
+	topic   = "corpus"
+	// maxMessage holds the longest line, which is of more than a megabyte.
+	maxMessage = "4000000"
+)
 
-const timeout = 5 * time.Minute
-
-// lines visits the lines of the corpus, without their line feeds. kcat sends no
-// empty records unless told to send them as null, so empty lines are left out.
-func lines(visit func(line []byte) error) error {
-	root := filepath.Join(goroot(), "src")
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
-			return err
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = f.Close() }() // only read
-		in := bufio.NewScanner(f)
-		in.Buffer(nil, 8<<20)
-		in.Split(func(data []byte, atEOF bool) (int, []byte, error) {
-			if i := bytes.IndexByte(data, '\n'); i >= 0 {
-				return i + 1, data[:i], nil
-			}
-			if atEOF && len(data) > 0 {
-				return len(data), data, nil
-			}
-			return 0, nil, nil
-		})
-		for in.Scan() {
-			if len(in.Bytes()) == 0 {
-				continue
-			}
-			if err := visit(in.Bytes()); err != nil {
-				return err
-			}
-		}
-		return in.Err()
-	})
-}
-
-// goroot asks the go command, which may be another one than the test was built with.
-func goroot() string {
-	out, err := exec.Command("go", "env", "GOROOT").Output()
-	if err != nil {
-		return runtime.GOROOT() //nolint:staticcheck // the best guess that is left without a go command
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// sum is the number of lines and a checksum over all of them, in order.
-type sum struct {
-	n int
-	h hash.Hash
-}
-
-func newSum() *sum { return &sum{h: sha256.New()} }
-
-func (s *sum) add(line []byte) {
-	s.n++
-	s.h.Write(line)
-	s.h.Write([]byte{'\n'})
-}
-
-func (s *sum) String() string { return fmt.Sprintf("%d records, %x", s.n, s.h.Sum(nil)) }
-
-func corpusSum(t *testing.T) string {
+// createTopic makes the topic with segments so small that there will be several.
+func createTopic(ctx context.Context, t *testing.T, b *harness.Broker) {
 	t.Helper()
-	s := newSum()
-	if err := lines(func(l []byte) error { s.add(l); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if s.n < minLines {
-		t.Fatalf("the corpus has only %d lines", s.n)
-	}
-	return s.String()
-}
-
-func createTopic(ctx context.Context, t *testing.T, b *harness.Broker, topic string, settings ...string) {
-	t.Helper()
-	args := []string{"topics", "create", topic, "--partitions", "1"}
-	for _, s := range settings {
-		args = append(args, "--config", s)
-	}
-	if _, err := b.Run(ctx, "", args...); err != nil {
+	if _, err := b.Run(ctx, "", "topics", "create", topic, "--partitions", "1",
+		"--config", "segment.bytes=20000000", "--config", "max.message.bytes="+maxMessage); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestKcat sends and reads the corpus with kcat.
+// TestKcat sends and reads the corpus with kcat. Then the broker is killed, and all
+// is still there after a restart.
 func TestKcat(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "kcat")
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	b := harness.Start(t)
-	createTopic(ctx, t, b, "corpus", "segment.bytes=20000000")
+	want := corpus(t)
+	b := harness.StartIn(t, t.TempDir(), harness.FreePort(t))
+	createTopic(ctx, t, b)
+	if err := kcatSend(ctx, b.Addr, "lz4", func(int) {}); err != nil {
+		t.Fatal(err)
+	}
+	if got := kcatSum(ctx, t, b.Addr); got != want {
+		t.Errorf("kcat read %s; sent %s", got, want)
+	}
+	b.Kill()
+	b = b.Restart()
+	checkAll(ctx, t, b)
+}
 
-	send := exec.CommandContext(ctx, "kcat", "-P", "-b", b.Addr, "-t", "corpus", "-p", "0", "-z", "lz4")
-	in, err := send.StdinPipe()
+// TestKcatKilled kills the broker while an idempotent kcat sends the corpus, and
+// starts it again: every record is there once, in order.
+func TestKcatKilled(t *testing.T) {
+	t.Parallel()
+	harness.Need(t, "kcat")
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	corpus(t)
+	b := harness.StartIn(t, t.TempDir(), harness.FreePort(t))
+	createTopic(ctx, t, b)
+	addr := b.Addr
+	b = killWhile(t, b, []int{600_000, 1_300_000}, func(progress func(int)) error {
+		return kcatSend(ctx, addr, "none", progress, "-X", "enable.idempotence=true")
+	})
+	checkAll(ctx, t, b)
+}
+
+// TestFranz sends and reads the corpus with franz-go.
+func TestFranz(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	corpus(t)
+	b := harness.Start(t)
+	createTopic(ctx, t, b)
+	if err := franzSend(ctx, b.Addr, kgo.ZstdCompression(), func(int) {}); err != nil {
+		t.Fatal(err)
+	}
+	checkAll(ctx, t, b)
+}
+
+// TestFranzKilled kills the broker twice while franz-go sends the corpus, with an
+// idempotent producer, and starts it again: every record is there once, in order.
+func TestFranzKilled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	corpus(t)
+	b := harness.StartIn(t, t.TempDir(), harness.FreePort(t))
+	createTopic(ctx, t, b)
+	addr := b.Addr
+	b = killWhile(t, b, []int{300_000, 1_000_000}, func(progress func(int)) error {
+		return franzSend(ctx, addr, kgo.NoCompression(), progress)
+	})
+	checkAll(ctx, t, b)
+}
+
+// TestAcknowledged kills the broker under a producer that sends nothing twice, and
+// looks for what was acknowledged up to then: it must be there, whatever became of
+// the rest.
+func TestAcknowledged(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	b := harness.StartIn(t, t.TempDir(), harness.FreePort(t))
+	createTopic(ctx, t, b)
+	acked := sendUntilKilled(ctx, t, b, 200_000)
+	b = b.Restart()
+	want := newSum()
+	if err := lines(func(l []byte) error {
+		if int64(want.n) == acked {
+			return errEnough
+		}
+		want.add(l)
+		return nil
+	}); err != nil && !errors.Is(err, errEnough) {
+		t.Fatal(err)
+	}
+	got, err := firstRecords(ctx, b.Addr, acked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
-	send.Stdout, send.Stderr = &out, &out
-	if err := send.Start(); err != nil {
+	if got.String() != want.String() {
+		t.Errorf("read back %s; acknowledged were %s", got, want)
+	}
+}
+
+var errEnough = errors.New("enough")
+
+// sendUntilKilled sends the corpus, kills the broker when so many records are
+// acknowledged and returns how many were in the end: one request is under way at a
+// time, so they are the first ones.
+func sendUntilKilled(ctx context.Context, t *testing.T, b *harness.Broker, enough int64) int64 {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.DefaultProduceTopic(topic), kgo.DisableIdempotentWrite(),
+		kgo.RecordRetries(0), kgo.RequiredAcks(kgo.LeaderAck()), kgo.MaxProduceRequestsInflightPerBroker(1),
+		kgo.ProducerBatchMaxBytes(2<<20), kgo.RecordDeliveryTimeout(10*time.Second))
+	if err != nil {
 		t.Fatal(err)
 	}
-	w := bufio.NewWriterSize(in, 1<<20)
-	sendErr := lines(func(l []byte) error {
-		_, err := w.Write(append(l[:len(l):len(l)], '\n'))
-		return err
+	var (
+		acked  atomic.Int64 // offset after the last acknowledged record
+		once   sync.Once
+		killed = make(chan struct{})
+	)
+	err = lines(func(l []byte) error {
+		cl.Produce(ctx, kgo.SliceRecord(bytes.Clone(l)), func(r *kgo.Record, err error) {
+			if err != nil {
+				return
+			}
+			acked.Store(r.Offset + 1) // the client calls back in order
+			if r.Offset > enough {
+				once.Do(func() { go func() { b.Kill(); close(killed) }() })
+			}
+		})
+		select {
+		case <-killed:
+			return errEnough
+		default:
+			return nil
+		}
 	})
-	if err := errors.Join(sendErr, w.Flush(), in.Close(), send.Wait()); err != nil {
-		t.Fatalf("kcat -P: %v\n%s", err, out.String())
+	if !errors.Is(err, errEnough) {
+		t.Fatalf("the broker was not killed: %v", err)
 	}
-	if got, want := kcatSum(ctx, t, b.Addr), corpusSum(t); got != want {
+	cl.Close()
+	return acked.Load()
+}
+
+// killWhile kills and restarts the broker whenever send has come past one of the
+// numbers, and returns the last broker when send has ended.
+func killWhile(t *testing.T, b *harness.Broker, at []int, send func(progress func(int)) error) *harness.Broker {
+	t.Helper()
+	var progress atomic.Int64
+	sent := make(chan error, 1)
+	go func() { sent <- send(func(n int) { progress.Store(int64(n)) }) }()
+	for _, n := range at {
+		for progress.Load() < int64(n) {
+			select {
+			case err := <-sent:
+				t.Fatalf("the producer ended before the broker was killed: %v", err)
+			case <-time.After(time.Millisecond):
+			}
+		}
+		b.Kill()
+		b = b.Restart()
+	}
+	if err := <-sent; err != nil {
+		t.Fatalf("produce: %v", err)
+	}
+	return b
+}
+
+// checkAll reads the whole topic with franz-go and compares it with the corpus; the
+// topic ends where the corpus does, and its files are sound.
+func checkAll(ctx context.Context, t *testing.T, b *harness.Broker) {
+	t.Helper()
+	want, n := corpus(t), corpusLines(t)
+	end, err := endOffset(ctx, b.Addr)
+	if err != nil || end != n {
+		t.Errorf("the end offset is %d (%v) after %d records", end, err, n)
+	}
+	got, err := firstRecords(ctx, b.Addr, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != want {
 		t.Errorf("read back %s; sent %s", got, want)
 	}
-	if got, want := franzSum(ctx, t, b.Addr, "corpus"), corpusSum(t); got != want {
-		t.Errorf("franz-go read %s; sent %s", got, want)
+	b.Stop()
+	b.DumpLog(ctx, topic, "--verify-only")
+}
+
+// kcatSend tells progress how many lines kcat has taken. It has acknowledgements for
+// all but its last 100,000 or so.
+func kcatSend(ctx context.Context, addr, codec string, progress func(int), flags ...string) error {
+	cmd := exec.CommandContext(ctx, "kcat", append([]string{
+		"-P", "-b", addr, "-t", topic, "-p", "0", "-z", codec, "-X", "message.max.bytes=" + maxMessage,
+	}, flags...)...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
 	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(in, 64<<10)
+	n := 0
+	sendErr := lines(func(l []byte) error {
+		if n++; n%10_000 == 0 {
+			progress(n)
+		}
+		if _, err := w.Write(l); err != nil {
+			return err
+		}
+		return w.WriteByte('\n')
+	})
+	if err := errors.Join(sendErr, w.Flush(), in.Close(), cmd.Wait()); err != nil {
+		return fmt.Errorf("kcat -P: %w\n%s", err, out.String())
+	}
+	return nil
 }
 
 func kcatSum(ctx context.Context, t *testing.T, addr string) string {
 	t.Helper()
-	recv := exec.CommandContext(ctx, "kcat", "-C", "-b", addr, "-t", "corpus", "-p", "0", "-o", "beginning", "-e", "-q")
-	out, err := recv.StdoutPipe()
+	cmd := exec.CommandContext(ctx, "kcat", "-C", "-b", addr, "-t", topic, "-p", "0", "-o", "beginning", "-e", "-q")
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var errText bytes.Buffer
-	recv.Stderr = &errText
-	if err := recv.Start(); err != nil {
+	var errText strings.Builder
+	cmd.Stderr = &errText
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	s := newSum()
@@ -171,210 +273,16 @@ func kcatSum(ctx context.Context, t *testing.T, addr string) string {
 		if len(line) > 0 {
 			s.add(bytes.TrimSuffix(line, []byte{'\n'}))
 		}
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				t.Fatal(err)
-			}
-			break
+		if err == nil {
+			continue
 		}
+		if !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		break
 	}
-	if err := recv.Wait(); err != nil {
+	if err := cmd.Wait(); err != nil {
 		t.Fatalf("kcat -C: %v\n%s", err, errText.String())
 	}
 	return s.String()
-}
-
-// TestFranz sends and reads the corpus with franz-go.
-func TestFranz(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	b := harness.Start(t)
-	createTopic(ctx, t, b, "corpus", "segment.bytes=20000000")
-	franzSend(ctx, t, b.Addr, nil)
-	if got, want := franzSum(ctx, t, b.Addr, "corpus"), corpusSum(t); got != want {
-		t.Errorf("read back %s; sent %s", got, want)
-	}
-}
-
-// TestKilled kills the broker twice while the corpus is being sent and starts it
-// again on the same directory. The producer is idempotent: every record is there
-// once, in order.
-func TestKilled(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	b := harness.StartIn(t, t.TempDir(), harness.FreePort(t))
-	createTopic(ctx, t, b, "corpus", "segment.bytes=20000000")
-	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		next = 300_000
-	)
-	franzSend(ctx, t, b.Addr, func(acked int) {
-		mu.Lock()
-		defer mu.Unlock()
-		if acked < next || next > 1_000_000 {
-			return
-		}
-		next += 600_000
-		wg.Go(func() {
-			mu.Lock()
-			defer mu.Unlock()
-			b.Kill()
-			b = b.Restart()
-		})
-	})
-	wg.Wait()
-	if next < 1_000_000 {
-		t.Fatal("the broker was not killed twice")
-	}
-	if got, want := franzSum(ctx, t, b.Addr, "corpus"), corpusSum(t); got != want {
-		t.Errorf("read back %s; sent %s", got, want)
-	}
-	if out, err := b.Run(ctx, "", "dump-log", "--verify-only", b.Dir+"/corpus-0"); err != nil {
-		t.Errorf("dump-log: %v\n%s", err, out)
-	}
-}
-
-// TestKilledWithoutIdempotence kills the broker and looks for what was acknowledged
-// up to then: it must be there, whatever became of the rest.
-func TestKilledAcknowledged(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	b := harness.StartIn(t, t.TempDir(), harness.FreePort(t))
-	createTopic(ctx, t, b, "corpus")
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.DefaultProduceTopic("corpus"), kgo.DisableIdempotentWrite(),
-		kgo.RecordRetries(0), kgo.RequiredAcks(kgo.LeaderAck()), kgo.UnknownTopicRetries(0), kgo.RecordDeliveryTimeout(10*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var acked atomic.Int64 // offset after the last acknowledged record
-	stop := errors.New("enough")
-	var once sync.Once
-	killed := make(chan struct{})
-	err = lines(func(l []byte) error {
-		cl.Produce(ctx, kgo.SliceRecord(bytes.Clone(l)), func(r *kgo.Record, err error) {
-			if err != nil {
-				return
-			}
-			for old := acked.Load(); r.Offset >= old && !acked.CompareAndSwap(old, r.Offset+1); old = acked.Load() {
-			}
-			if r.Offset > 200_000 {
-				once.Do(func() { go func() { b.Kill(); close(killed) }() })
-			}
-		})
-		select {
-		case <-killed:
-			return stop
-		default:
-			return nil
-		}
-	})
-	if !errors.Is(err, stop) {
-		t.Fatalf("the broker was not killed: %v", err)
-	}
-	cl.Close()
-	b = b.Restart()
-	want, n := newSum(), acked.Load()
-	if err := lines(func(l []byte) error {
-		if int64(want.n) == n {
-			return stop
-		}
-		want.add(l)
-		return nil
-	}); err != nil && !errors.Is(err, stop) {
-		t.Fatal(err)
-	}
-	got, err := firstRecords(ctx, b.Addr, "corpus", n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != want.String() {
-		t.Errorf("read back %s; acknowledged were %s", got, want)
-	}
-}
-
-// franzSend sends the corpus; acked, if set, is told the number of records that are
-// acknowledged so far.
-func franzSend(ctx context.Context, t *testing.T, addr string, acked func(int)) {
-	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("corpus"), kgo.MaxBufferedRecords(200_000),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordDeliveryTimeout(2*time.Minute))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	var (
-		count atomic.Int64
-		first atomic.Pointer[error]
-	)
-	err = lines(func(l []byte) error {
-		cl.Produce(ctx, kgo.SliceRecord(bytes.Clone(l)), func(_ *kgo.Record, err error) {
-			if err != nil {
-				first.CompareAndSwap(nil, &err)
-				return
-			}
-			if n := count.Add(1); acked != nil {
-				acked(int(n))
-			}
-		})
-		if p := first.Load(); p != nil {
-			return *p
-		}
-		return nil
-	})
-	if err := errors.Join(err, cl.Flush(ctx)); err != nil {
-		t.Fatalf("produce: %v", err)
-	}
-	if p := first.Load(); p != nil {
-		t.Fatalf("produce: %v", *p)
-	}
-}
-
-func franzSum(ctx context.Context, t *testing.T, addr, topic string) string {
-	t.Helper()
-	n := 0
-	if err := lines(func([]byte) error { n++; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	s, err := firstRecords(ctx, addr, topic, int64(n))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.String()
-}
-
-// firstRecords reads the first n records of partition 0, and sees that their offsets
-// are contiguous.
-func firstRecords(ctx context.Context, addr, topic string, n int64) (*sum, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumePartitions(
-		map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}))
-	if err != nil {
-		return nil, err
-	}
-	defer cl.Close()
-	s := newSum()
-	for int64(s.n) < n {
-		fetches := cl.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("after %d records: %w", s.n, err)
-		}
-		var failed error
-		fetches.EachError(func(_ string, _ int32, err error) { failed = err })
-		fetches.EachRecord(func(r *kgo.Record) {
-			if int64(s.n) == n {
-				return
-			}
-			if r.Offset != int64(s.n) && failed == nil {
-				failed = fmt.Errorf("record %d has offset %d", s.n, r.Offset)
-			}
-			s.add(r.Value)
-		})
-		if failed != nil {
-			return nil, failed
-		}
-	}
-	return s, nil
 }
