@@ -59,6 +59,7 @@ type conn struct {
 	in, out atomic.Int64
 
 	since time.Time // when the reader began to wait
+	seen  int64     // bytes that had been received then
 	armed bool      // a read deadline is set
 
 	mu   sync.Mutex
@@ -241,7 +242,10 @@ func (c *conn) waits() {
 	if idle <= 0 {
 		return
 	}
-	c.since = c.listener.cfg.Clock.Now()
+	// A wait that goes on after a deadline that came early is still the same wait.
+	if n := c.in.Load(); !c.armed || n != c.seen {
+		c.seen, c.since = n, c.listener.cfg.Clock.Now()
+	}
 	if !c.armed {
 		c.armed = true
 		c.deadline(c.since.Add(idle))
