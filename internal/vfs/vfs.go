@@ -2,7 +2,8 @@
 // read and written at positions, preallocated, mapped and synced, directories that
 // are synced, and a lock. OS is the real one. Everything that reaches a disk goes
 // through these interfaces, stores through a mapping included, so that a test can
-// put a file system in between that fails or loses what was not synced.
+// put a file system in between that fails or loses what was not synced: see
+// package vfstest.
 package vfs
 
 import (
