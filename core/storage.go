@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -268,4 +269,46 @@ type SegmentState struct {
 // Reconfigurer is a Log whose settings can change while it is open.
 type Reconfigurer interface {
 	Reconfigure(cfg LogConfig)
+}
+
+// Bound is a Storage that can say whom it belongs to before it is asked to belong to
+// somebody.
+type Bound interface {
+	// BoundTo answers the identity that the storage is bound to; ok is false when it is
+	// bound to none. Where directories differ, Identify refuses them later.
+	BoundTo(ctx context.Context) (id Identity, ok bool, err error)
+}
+
+// ErrChanged: what a Replacement was to take the place of is not there any more as
+// it was; begin again.
+var ErrChanged = errors.New("log was changed meanwhile")
+
+// Replacer is a Log whose closed segments can be replaced by one that holds less:
+// compaction. A log without it is never compacted.
+type Replacer interface {
+	// Replace begins to replace the closed segments from the one whose base is from up
+	// to, not including, the one whose base is to, which may be the active one. Nothing
+	// that readers see changes before Commit. ErrOffsetOutOfRange where from and to are
+	// not bases of segments in this order. It counts as a call that changes the log. At
+	// most one replacement of a log goes on at a time.
+	Replace(ctx context.Context, from, to int64) (Replacement, error)
+}
+
+// Replacement is one segment in the making. Append and Abort may be called while
+// other goroutines change the log; Commit counts as a call that changes it. The
+// owner ends it with Abort, which after Commit does nothing.
+type Replacement interface {
+	// Append adds whole batches with ascending offsets inside of the range that is
+	// replaced; gaps are legal, and so is a segment that stays empty. b is borrowed
+	// during the call only. ErrTooLarge where the segment would pass 2 GiB.
+	Append(ctx context.Context, b record.Batches) error
+	// Commit makes the segment durable and puts it in the place of the others, from
+	// one moment to the next for readers, and whole or not at all after a crash. When it
+	// returns nil the change is durable: none of the replaced batches comes back. Slices
+	// of the replaced segments stay readable. The bounds of the log stay as they are.
+	// ErrChanged where the log was trimmed, truncated or reset in that range since
+	// Replace; the log is then as it was.
+	Commit(ctx context.Context) error
+	// Abort drops what was written. It is safe to call twice.
+	Abort() error
 }

@@ -20,6 +20,9 @@ type entry struct {
 
 func (e *entry) end() int64 { return e.pos + int64(len(e.data)) }
 
+// maxSegment is the most bytes that a segment takes, as on disk.
+const maxSegment = math.MaxInt32
+
 type segment struct {
 	base     int64
 	entries  []entry

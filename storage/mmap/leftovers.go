@@ -44,6 +44,8 @@ func settle(fs vfs.FS, log *slog.Logger, dir string) ([]int64, error) {
 			if base, ok := parseSegmentName(name, logSuffix+swapSuffix); ok {
 				swaps = append(swaps, base)
 			}
+		case strings.HasSuffix(name, swapSuffix):
+			drop = append(drop, name) // unless finishSwap has a use for it
 		case strings.HasSuffix(name, logSuffix):
 			if base, ok := parseSegmentName(name, logSuffix); ok {
 				bases = append(bases, base)

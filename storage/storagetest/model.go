@@ -61,6 +61,9 @@ func (r *modelRun) log(format string, args ...any) {
 
 func (r *modelRun) step() {
 	r.Helper()
+	if r.rnd.IntN(30) == 0 {
+		r.replace()
+	}
 	switch n := r.rnd.IntN(100); {
 	case n < 45:
 		r.append()

@@ -52,7 +52,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{logCases(), readCases(), sliceCases(), storageCases(), durableCases(), concurrentCases()} {
+	for _, group := range [][]testCase{logCases(), readCases(), sliceCases(), storageCases(), durableCases(), concurrentCases(), replaceCases()} {
 		all = append(all, group...)
 	}
 	return all
