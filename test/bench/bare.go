@@ -24,7 +24,7 @@ const bareCommand = "bare"
 func runBare(args []string) error {
 	f := flag.NewFlagSet(bareCommand, flag.ContinueOnError)
 	dir := f.String("dir", "", "where to write")
-	fetchBytes := f.Int("fetch", 0, "size of a fetch response's records, and of the file they come from")
+	fetchBytes := f.Int("fetch", 0, "size of a fetch response's records")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -56,7 +56,8 @@ type bare struct {
 	dir   string
 	fetch int
 	file  *os.File
-	next  atomic.Int32
+	next  atomic.Int32 // of file names
+	conns atomic.Int32
 }
 
 func fetchFile(dir string, size int) (*os.File, error) {
@@ -68,7 +69,9 @@ func fetchFile(dir string, size int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for n := 0; n < size; n += len(b) {
+	// As many bytes as the broker's partitions hold of the answers, so that both
+	// servers' data are as warm in the processor's caches.
+	for n := 0; n < size*topicPartitions; n += len(b) {
 		if _, err := f.Write(b); err != nil {
 			return nil, err
 		}
@@ -93,6 +96,7 @@ func (s *bare) loop(c *net.TCPConn) error {
 	}
 	in := bufio.NewReaderSize(c, 4096)
 	var (
+		from     = int64(s.conns.Add(1)-1) % topicPartitions * int64(s.fetch)
 		buf      = make([]byte, 4<<20)
 		file     *os.File
 		at, room int64
@@ -134,7 +138,7 @@ func (s *bare) loop(c *net.TCPConn) error {
 				return err
 			}
 		case 1: // fetch
-			if err := s.send(raw, c, head[:0], correlation); err != nil {
+			if err := s.send(raw, from, head[:0], correlation); err != nil {
 				return err
 			}
 		case 18:
@@ -179,7 +183,7 @@ func cannedProduce(out, correlation []byte) []byte {
 }
 
 // send answers a fetch: a header and a range of the file by sendfile.
-func (s *bare) send(raw syscall.RawConn, c *net.TCPConn, out, correlation []byte) error {
+func (s *bare) send(raw syscall.RawConn, from int64, out, correlation []byte) error {
 	const header = 50 // about that of a response with one partition
 	out = append(out, make([]byte, 8+header)...)
 	binary.BigEndian.PutUint32(out, uint32(4+header+s.fetch))
@@ -195,7 +199,7 @@ func (s *bare) send(raw syscall.RawConn, c *net.TCPConn, out, correlation []byte
 	}); err != nil || sendErr != nil {
 		return fmt.Errorf("header: %w %w", err, sendErr)
 	}
-	off, left := int64(0), s.fetch
+	off, left := from, s.fetch
 	for left > 0 && !done {
 		if err := raw.Write(func(fd uintptr) bool {
 			n, err := unix.Sendfile(int(fd), int(s.file.Fd()), &off, left)
