@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -19,6 +20,24 @@ type stillLeader struct {
 	wait  int64
 	res   replica.FetchResult
 }
+
+func (*stillLeader) Meter() replica.Meter { return stillMeter{} }
+
+// stillMeter and stillObserver count nothing.
+type stillMeter struct{ replica.Meter }
+
+func (stillMeter) Produced(bool)       {}
+func (stillMeter) Fetched(int64, bool) {}
+
+type stillObserver struct{}
+
+func (stillObserver) Began()                                              {}
+func (stillObserver) Dropped()                                            {}
+func (stillObserver) Malformed()                                          {}
+func (stillObserver) Error(kmsg.Key, int16)                               {}
+func (stillObserver) Waiting(kmsg.Key)                                    {}
+func (stillObserver) Waited(kmsg.Key, time.Duration)                      {}
+func (stillObserver) Request(kmsg.Key, int16, time.Time, int, int, int16) {}
 
 type stillSlice struct{}
 
@@ -59,7 +78,7 @@ func (s *sink) Reply(r *core.Reply) {
 func still(tb testing.TB, l *stillLeader, req kmsg.Request) (serve func()) {
 	tb.Helper()
 	c := newCluster(tb)
-	c.options.Replicas = stillReplicas{l}
+	c.options.Replicas, c.options.Observer = stillReplicas{l}, stillObserver{}
 	ss := c.connect(tb)
 	frame, w := frameOf(req), &sink{}
 	return func() {
@@ -109,7 +128,7 @@ func stillSession(tb testing.TB, n int) (serve func()) {
 	l := &stillLeader{res: replica.FetchResult{HighWatermark: 5, LastStableOffset: 5}}
 	l.res.Slice = &l.slice
 	c := newCluster(tb)
-	c.options.Replicas = stillReplicas{l}
+	c.options.Replicas, c.options.Observer = stillReplicas{l}, stillObserver{}
 	ss := c.connect(tb)
 	s := fakeSession(0, false)
 	s.usesIDs, s.epoch = true, 1

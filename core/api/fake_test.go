@@ -177,6 +177,10 @@ func (l *fakeLeader) Offsets(_ context.Context, ts int64, epoch int32, iso repli
 	return replica.OffsetAt{Offset: ts + 1000, Timestamp: int64(iso), LeaderEpoch: epoch}, nil
 }
 
+func (l *fakeLeader) OffsetsBefore(ts int64, most int, iso replica.Isolation) ([]int64, error) {
+	return []int64{ts, int64(most), int64(iso)}, l.err
+}
+
 func (l *fakeLeader) DeleteRecords(_ context.Context, offset int64) (int64, error) {
 	return offset, l.err
 }

@@ -17,6 +17,7 @@ const (
 	fetchLogStart     = 5  // log start offsets (KIP-107)
 	fetchSessionFrom  = 7  // fetch sessions (KIP-227)
 	fetchLeaderEpoch  = 9  // the client's leader epoch (KIP-320)
+	fetchZstd         = 10 // the client reads zstd (KIP-110)
 	fetchRack         = 11 // rack and preferred replica (KIP-392)
 	fetchFlexible     = 12 // tagged fields; last fetched epoch (KIP-482, KIP-595)
 	fetchTopicIDs     = 13 // topic ids instead of names (KIP-516)
@@ -126,7 +127,7 @@ func (f *fetching) read(ctx context.Context) (bytes int, now bool, err error) {
 		res, err := p.leader.Fetch(ctx, replica.FetchRequest{
 			Offset: p.want.offset, LeaderEpoch: p.want.leaderEpoch, LastFetchedEpoch: p.want.lastFetchedEpoch,
 			Isolation: f.isolation, MaxBytes: min(int(max(p.want.maxBytes, 0)), left), MinOneBatch: minOne,
-			ReplicaID: f.replicaID,
+			ReplicaID: f.replicaID, NoZstd: f.version < fetchZstd,
 		})
 		if err != nil {
 			if ctx.Err() != nil {
@@ -165,13 +166,32 @@ func (f *fetching) drop() {
 // answer encodes and replies. The state and the slices belong to the transport
 // from then on.
 func (f *fetching) answer(w core.ReplyWriter) {
-	f.note(f.failure)
-	for i := range f.parts {
-		f.note(f.parts[i].code)
-	}
+	f.account()
 	f.hints()
 	f.encode()
 	f.reply(w, &f.result)
+}
+
+// account counts what became of the partitions.
+func (f *fetching) account() {
+	if f.note(f.failure); f.failure != 0 {
+		return // the answer is without partitions
+	}
+	consumer := !f.follower()
+	for i := range f.parts {
+		p := &f.parts[i]
+		f.note(p.code)
+		if p.leader == nil || !consumer {
+			continue
+		}
+		if m := meterOf(p.leader); m != nil {
+			n := 0
+			if p.res.Slice != nil {
+				n = p.res.Slice.Len()
+			}
+			m.Fetched(int64(n), p.code != 0)
+		}
+	}
 }
 
 // hints looks up the leaders that moved.

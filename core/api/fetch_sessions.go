@@ -110,6 +110,8 @@ type fetchSessions struct {
 	mu   sync.Mutex
 	byID map[int32]*fetchSession
 	lru  list.List // of *fetchSession, least recently used first
+	// evictions is how many sessions have made room for others.
+	evictions int64
 }
 
 func newFetchSessions(clock core.Clock, slots int) *fetchSessions {
@@ -182,6 +184,7 @@ func (c *fetchSessions) evict(candidate *fetchSession, now time.Time) bool {
 		return false
 	}
 	if oldest, ok := front.Value.(*fetchSession); ok && now.Sub(oldest.lastUsed) > sessionIdle {
+		c.evictions++
 		c.drop(oldest)
 		return true
 	}
@@ -195,6 +198,7 @@ func (c *fetchSessions) evict(candidate *fetchSession, now time.Time) bool {
 	if least == nil || !least.worthLess(candidate) {
 		return false
 	}
+	c.evictions++
 	c.drop(least)
 	return true
 }

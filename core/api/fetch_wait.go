@@ -25,6 +25,8 @@ func (f *fetching) collect(ctx context.Context, w *fetchWait) error {
 	if now || bytes >= int(f.minBytes) || f.maxWait <= 0 || len(f.parts) == 0 {
 		return nil
 	}
+	f.beginWait(f.server.Clock)
+	defer f.endWait(f.server.Clock)
 	if w.waiter == nil {
 		w.waiter = replica.NewWaiter()
 	}

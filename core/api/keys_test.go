@@ -71,6 +71,33 @@ func TestListOffsets(t *testing.T) {
 	}
 }
 
+func TestListOffsetsOfSegments(t *testing.T) {
+	t.Parallel()
+	f := newCluster(t)
+	f.leader("a", 2).err = kafkaError(kerr.NotLeaderForPartition)
+	ss := f.connect(t)
+	for replicaID, iso := range map[int32]replica.Isolation{-1: replica.ReadUncommitted, 2: replica.LogEnd} {
+		req := kmsg.NewPtrListOffsetsRequest()
+		req.ReplicaID = replicaID
+		var parts []kmsg.ListOffsetsRequestTopicPartition
+		for _, p := range []int32{0, 2, 0, 9} { // twice is allowed in v0
+			rp := kmsg.NewListOffsetsRequestTopicPartition()
+			rp.Partition, rp.Timestamp, rp.MaxNumOffsets = p, -1, 10+p
+			parts = append(parts, rp)
+		}
+		req.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "a", Partitions: parts}}
+		got := ask[*kmsg.ListOffsetsResponse](t, ss, req).Topics[0].Partitions
+		for _, i := range []int{0, 2} {
+			if p := got[i]; p.ErrorCode != 0 || !slices.Equal(p.OldStyleOffsets, []int64{-1, 10, int64(iso)}) {
+				t.Errorf("%+v", p)
+			}
+		}
+		if got[1].ErrorCode != kerr.NotLeaderForPartition.Code || got[3].ErrorCode != kerr.UnknownTopicOrPartition.Code {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 func TestListOffsetsTwice(t *testing.T) {
 	t.Parallel()
 	req := kmsg.NewPtrListOffsetsRequest()
@@ -241,7 +268,7 @@ func TestApiVersions(t *testing.T) {
 		req := kmsg.NewPtrApiVersionsRequest()
 		req.Version, req.ClientSoftwareName, req.ClientSoftwareVersion = v, "apache-kafka-java", "3.9.0"
 		got := ranges(ask[*kmsg.ApiVersionsResponse](t, ss, req))
-		if got[0] != [2]int16{0, 13} || got[1] != [2]int16{4, 18} || got[2] != [2]int16{1, 11} || got[10] != [2]int16{0, 6} {
+		if got[0] != [2]int16{0, 13} || got[1] != [2]int16{4, 18} || got[2] != [2]int16{0, 11} || got[10] != [2]int16{0, 6} {
 			t.Errorf("v%d: %v", v, got)
 		}
 	}

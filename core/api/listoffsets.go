@@ -14,16 +14,15 @@ import (
 // (KIP-1023); none where nothing is.
 const earliestPendingUpload int64 = -6
 
-// listOffsets serves ListOffsets v1-11: the offset for a timestamp, or one of the
-// special ones. v0, of clients before 0.10.1, answers the boundaries of segments
-// instead, which no other part of the protocol shows; it is not served.
+// listOffsets serves ListOffsets v0-11: the offset for a timestamp, or one of the
+// special ones; in v0, of clients before 0.10.1, where segments begin.
 func (s *Server) listOffsets() endpoint {
 	layout := []field{
 		fixed(4), fixed(1).from(2),
-		array(text(), array(fixed(4), fixed(4).from(4), fixed(8))),
+		array(text(), array(fixed(4), fixed(4).from(4), fixed(8), fixed(4).to(0))),
 		fixed(4).from(10),
 	}
-	return plain(1, 11, kmsg.NewPtrListOffsetsRequest, layout, s.handleListOffsets)
+	return plain(0, 11, kmsg.NewPtrListOffsetsRequest, layout, s.handleListOffsets)
 }
 
 func (s *Server) handleListOffsets(ctx context.Context, c *call, req *kmsg.ListOffsetsRequest, resp *kmsg.ListOffsetsResponse) error {
@@ -53,6 +52,8 @@ func (s *Server) handleListOffsets(ctx context.Context, c *call, req *kmsg.ListO
 			switch {
 			case !allowed:
 				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			case c.header.version == 0:
+				s.listSegments(t.Topic, p, rp, iso)
 			case seen[core.TopicPartition{Topic: t.Topic, Partition: p.Partition}] > 1:
 				rp.ErrorCode = kerr.InvalidRequest.Code
 			default:
@@ -94,6 +95,15 @@ func (s *Server) listOffset(ctx context.Context, version int16, topic string, p 
 		return
 	}
 	rp.Offset, rp.Timestamp, rp.LeaderEpoch = at.Offset, at.Timestamp, at.LeaderEpoch
+}
+
+// listSegments answers one partition in v0.
+func (s *Server) listSegments(topic string, p *kmsg.ListOffsetsRequestTopicPartition, rp *kmsg.ListOffsetsResponseTopicPartition, iso replica.Isolation) {
+	leader, err := s.Replicas.Leader(topic, p.Partition)
+	if err == nil {
+		rp.OldStyleOffsets, err = leader.OffsetsBefore(p.Timestamp, int(p.MaxNumOffsets), iso)
+	}
+	rp.ErrorCode, _ = core.KafkaCode(err)
 }
 
 // knowsTimestamp reports whether a version has a special timestamp.

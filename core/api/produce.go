@@ -55,10 +55,12 @@ func (s *Server) serveProduce(ctx context.Context, c *call, w core.ReplyWriter) 
 		return fmt.Errorf("produce: %w", context.Cause(ctx))
 	}
 	if p.acks == int16(replica.AcksNone) {
-		code := p.firstError()
-		if code != 0 {
+		p.account()
+		if code := p.firstError(); code != 0 {
 			// There is no answer in which to say so: Kafka closes the connection, and the
 			// producer looks for the new leader.
+			p.end(0)
+			c.told = true
 			p.recycle()
 			return fmt.Errorf("produce request with acks=0 failed: %w", kerr.ErrorForCode(code))
 		}
@@ -119,6 +121,7 @@ func (p *producing) append(ctx context.Context) {
 		}
 		var res replica.AppendResult
 		if err == nil {
+			part.meter = meterOf(leader)
 			res, err = leader.Append(ctx, replica.AppendRequest{
 				Batches: record.Batches(part.records), Acks: replica.Acks(p.acks), Version: p.version,
 			})
@@ -186,10 +189,22 @@ func (p *producing) firstError() int16 {
 	return 0
 }
 
+// account counts what became of the partitions.
+func (p *producing) account() {
+	for i := range p.parts {
+		part := &p.parts[i]
+		p.note(part.code)
+		if part.meter != nil {
+			part.meter.Produced(part.code != 0)
+		}
+	}
+}
+
 // finish answers. The state belongs to the transport from then on.
 func (p *producing) finish(w core.ReplyWriter) {
+	p.endWait(p.server.Clock)
 	p.hints()
-	p.note(p.firstError())
+	p.account()
 	p.encode()
 	p.frame[0] = core.Part{Bytes: p.buf}
 	p.result.Parts = p.frame[:]

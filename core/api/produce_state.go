@@ -68,6 +68,7 @@ type producePart struct {
 	message      string
 	hint         leaderHint
 
+	meter  replica.Meter  // nil when the partition was not found
 	leader replica.Leader // set when an acknowledgement is awaited
 	wait   int64
 	epoch  int32
@@ -208,6 +209,7 @@ func (p *producing) await(w core.ReplyWriter) {
 	}
 	p.mu.Lock()
 	if p.pending--; p.pending > 0 {
+		p.beginWait(p.server.Clock)
 		if p.timer == nil {
 			p.timer = p.server.Clock.AfterFunc(p.timeout, p.expired)
 		} else {

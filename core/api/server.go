@@ -130,23 +130,31 @@ type session struct {
 
 // Serve executes one request.
 func (ss *session) Serve(ctx context.Context, frame []byte, w core.ReplyWriter) error {
+	o := ss.server.Observer
 	h, body, err := parseHeader(frame, ss.server.flexibleFrom)
-	if err != nil {
-		return err
+	var e *endpoint
+	if err == nil {
+		e, err = ss.server.find(h.key)
 	}
-	e, err := ss.server.find(h.key)
 	if err != nil {
+		if o != nil {
+			o.Malformed()
+		}
 		return err
 	}
 	c := &ss.call
 	*c = call{session: ss, header: h, body: body, observed: observed{key: h.key, version: h.version, bytesIn: len(frame)}}
-	if o := ss.server.Observer; o != nil {
+	if o != nil {
 		c.observer, c.start = o, ss.server.Clock.Now()
+		o.Began()
 	}
 	if h.version < e.advertisedMin || h.version > e.max {
 		err = ss.server.unsupportedVersion(ctx, c, e, w)
 	} else {
 		err = e.serve(ctx, c, w)
+	}
+	if err != nil {
+		c.dropped(err)
 	}
 	c.body, c.header.clientID = nil, nil // the frame is no longer ours
 	return err

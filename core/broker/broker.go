@@ -47,6 +47,7 @@ type Broker struct {
 	member  *member
 	web     *web
 	store   *store
+	halt    *halt
 
 	stopOnce sync.Once
 	stopErr  error
@@ -69,11 +70,11 @@ func New(o Options) (*Broker, error) {
 		fx.Provide(
 			newRegistries, newTable, newStatic, config.NewDynamic, newSettings, newLogger, newMetrics,
 			newCache, newFeed, newCompressors, newPolicies, newController, newPeers,
-			newWeb, newCoordination, newStore, newReplicas, newAPIServer, newNetwork, newMember,
+			newHalt, newWeb, newCoordination, newStore, newReplicas, newAPIServer, newNetwork, newMember,
 		),
-		fx.Invoke(attachSources),
+		fx.Invoke(attachSources, attachISR),
 		fx.Options(o.Parts...),
-		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member),
+		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member, &b.halt),
 	)
 	if err := b.app.Err(); err != nil {
 		return nil, dig.RootCause(err)
@@ -111,10 +112,10 @@ func (b *Broker) Addr(listener string) net.Addr { return b.network.addrs()[liste
 func (b *Broker) Transport(listener string) core.Transport { return b.network.transport(listener) }
 
 // Done is closed when the broker cannot go on and has to be stopped; Err says why.
-func (b *Broker) Done() <-chan struct{} { return b.member.failed }
+func (b *Broker) Done() <-chan struct{} { return b.halt.done }
 
 // Err is why Done was closed.
-func (b *Broker) Err() error { return b.member.err() }
+func (b *Broker) Err() error { return b.halt.err() }
 
 // Stop ends the broker: it accepts nothing new, finishes what is in service, flushes
 // and closes the logs and marks the shutdown as clean. When ctx ends first, what is

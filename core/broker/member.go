@@ -35,17 +35,15 @@ type member struct {
 
 	connected atomic.Bool // the session is there
 
-	failed  chan struct{}
-	mu      sync.Mutex
-	failure error
+	halt *halt
 }
 
 func newMember(lc fx.Lifecycle, s *settings, log *slog.Logger, tree *coordination, n *network,
-	cache *metadata.Cache, feed *controller.ConfigFeed, c *controller.Controller, _ *web,
+	cache *metadata.Cache, feed *controller.ConfigFeed, c *controller.Controller, h *halt, _ *web,
 ) *member {
 	m := &member{
 		settings: s, log: log.With("part", "member"), tree: tree, network: n, cache: cache, feed: feed,
-		controller: c, failed: make(chan struct{}),
+		controller: c, halt: h,
 	}
 	lc.Append(fx.StartStopHook(m.start, m.stop))
 	return m
@@ -186,8 +184,8 @@ func (m *member) awaitMetadata(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
-		case <-m.failed:
-			return m.err()
+		case <-m.halt.done:
+			return m.halt.err()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the controller: %w", ctx.Err())
 		}
@@ -201,10 +199,4 @@ func (m *member) stop() error {
 	m.cancel()
 	m.wg.Wait()
 	return nil
-}
-
-func (m *member) err() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.failure
 }

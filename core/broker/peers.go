@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core/metadata"
+	"github.com/millrace/millrace/core/telemetry"
 )
 
 // peers carries the controller's requests to brokers. Those to this broker are
@@ -16,10 +17,11 @@ type peers struct {
 	settings *settings
 	cache    *metadata.Cache
 	replicas *replicas
+	metrics  *telemetry.Metrics
 }
 
-func newPeers(s *settings, cache *metadata.Cache, r *replicas) *peers {
-	return &peers{settings: s, cache: cache, replicas: r}
+func newPeers(s *settings, cache *metadata.Cache, r *replicas, m *telemetry.Metrics) *peers {
+	return &peers{settings: s, cache: cache, replicas: r, metrics: m}
 }
 
 // Send implements controller.Sender.
@@ -31,7 +33,9 @@ func (p *peers) Send(ctx context.Context, broker int32, req kmsg.Request) (kmsg.
 	case *kmsg.LeaderAndISRRequest:
 		return p.replicas.manager.ApplyLeaderAndISR(ctx, r), nil
 	case *kmsg.StopReplicaRequest:
-		return p.replicas.manager.StopReplicas(ctx, r), nil
+		resp := p.replicas.manager.StopReplicas(ctx, r)
+		p.forget(r)
+		return resp, nil
 	case *kmsg.UpdateMetadataRequest:
 		resp := kmsg.NewPtrUpdateMetadataResponse()
 		if err := p.cache.Apply(r); err != nil {
@@ -40,5 +44,14 @@ func (p *peers) Send(ctx context.Context, broker int32, req kmsg.Request) (kmsg.
 		return resp, nil
 	default:
 		return nil, fmt.Errorf("a %s request is not for brokers", kmsg.NameForKey(req.Key()))
+	}
+}
+
+// forget drops the metrics of topics that have no partition here any more.
+func (p *peers) forget(r *kmsg.StopReplicaRequest) {
+	for i := range r.Topics {
+		if topic := r.Topics[i].Topic; !p.replicas.manager.Hosts(topic) {
+			p.metrics.ForgetTopic(topic)
+		}
 	}
 }

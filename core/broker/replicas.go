@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/fx"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/controller"
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/replica"
+	"github.com/millrace/millrace/core/telemetry"
 )
 
 // replicas are the partitions on this broker, from start to stop.
@@ -21,23 +24,37 @@ type replicas struct {
 	compressors *core.Compressors
 	policies    policies
 	cache       *metadata.Cache
+	metrics     *telemetry.Metrics
+	web         *web
+	halt        *halt
+	isr         *isrChanges // set by attachISR
 
 	manager *replica.Manager
 	loaded  atomic.Pointer[replica.Manager]
 }
 
-func newReplicas(lc fx.Lifecycle, s *settings, log *slog.Logger, st *store, c *core.Compressors, p policies, cache *metadata.Cache) *replicas {
-	r := &replicas{settings: s, log: log, store: st, compressors: c, policies: p, cache: cache}
+func newReplicas(lc fx.Lifecycle, s *settings, log *slog.Logger, st *store, c *core.Compressors, p policies,
+	cache *metadata.Cache, m *telemetry.Metrics, w *web, h *halt,
+) *replicas {
+	r := &replicas{settings: s, log: log, store: st, compressors: c, policies: p, cache: cache, metrics: m, web: w, halt: h}
 	lc.Append(fx.StartStopHook(r.start, r.stop))
 	return r
+}
+
+// attachISR connects leaders to the controller, which is assembled later than they.
+func attachISR(r *replicas, s *settings, c *controller.Controller) {
+	b := s.Broker()
+	r.isr = newISRChanges(b.ID, c, func() time.Duration { return s.Broker().RequestTimeout })
 }
 
 // start recovers the logs. It heeds the context, because recovery may take long.
 func (r *replicas) start(ctx context.Context) error {
 	b := r.settings.Broker()
+	r.web.set(telemetry.Recovering)
 	m, err := replica.NewManager(replica.Options{
 		BrokerID: b.ID, Storage: r.store.Storage, Clock: r.settings.clock, Log: r.log.With("part", "replica"),
 		Compressors: r.compressors, Topic: r.settings.Topic, Retention: r.policies.get, Known: r.known,
+		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics},
 		Timing: replica.Timing{
 			HighWatermarkInterval: b.Logs.HighWatermarkCheckpoint, RecoveryPointInterval: b.Logs.RecoveryCheckpoint,
 			LogStartInterval: b.Logs.StartOffsetCheckpoint, RetentionInterval: b.Logs.RetentionCheck,
@@ -59,10 +76,25 @@ func (r *replicas) start(ctx context.Context) error {
 }
 
 func (r *replicas) stop(ctx context.Context) error {
+	defer r.isr.close()
 	if r.manager == nil {
 		return nil
 	}
 	return r.manager.Close(ctx)
+}
+
+// offline says what an operator has to do about a log that does not work.
+func (r *replicas) offline(tp core.TopicPartition, dir string, err error) {
+	r.log.Error("a partition is offline; check the disk of its directory, and restart the broker once it works",
+		"topic", tp.Topic, "partition", tp.Partition, "dir", dir, "err", err)
+}
+
+// allOffline ends the broker, as Kafka does: it can serve nothing, and as long as it
+// is registered nobody else leads.
+func (r *replicas) allOffline(err error) {
+	err = fmt.Errorf("every log directory has failed; check the disks and start the broker again: %w", err)
+	r.log.Error("the broker cannot go on", "err", err)
+	r.halt.because(err)
 }
 
 // running is the manager once the logs are open; nil before.

@@ -3,9 +3,7 @@ package broker
 import (
 	"log/slog"
 	"math/rand/v2"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kmsg"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/api"
@@ -20,12 +18,13 @@ import (
 func newCache() *metadata.Cache { return metadata.NewCache("") }
 
 // newController makes the controller of this broker; it acts while member runs it.
-func newController(s *settings, log *slog.Logger, cache *metadata.Cache, feed *controller.ConfigFeed, p *peers) (*controller.Controller, error) {
+func newController(s *settings, log *slog.Logger, cache *metadata.Cache, feed *controller.ConfigFeed, p *peers, m *telemetry.Metrics) (*controller.Controller, error) {
 	b := s.Broker()
 	return controller.New(controller.Config{
 		BrokerID: b.ID, Sender: p, Clock: s.clock, Log: log.With("part", "controller"),
 		Random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // spreads replicas, guards nothing
 		Metadata: cache, Feed: feed, Rules: func() controller.Rules { return s.Snapshot() }, InterBroker: b.InterBrokerListener,
+		Observer: controllerObserver{m},
 		Settings: func() controller.Settings {
 			b := s.Broker()
 			c := controller.DefaultSettings()
@@ -47,6 +46,7 @@ type apiServer struct {
 	tree       *coordination
 	store      *store
 	metrics    *telemetry.Metrics
+	serving    atomic.Pointer[api.Server]
 }
 
 func newAPIServer(s *settings, log *slog.Logger, r *replicas, c *controller.Controller, cache *metadata.Cache,
@@ -57,7 +57,7 @@ func newAPIServer(s *settings, log *slog.Logger, r *replicas, c *controller.Cont
 
 func (a *apiServer) handler() core.Handler {
 	b := a.settings.Broker()
-	return api.NewServer(api.Options{
+	server := api.NewServer(api.Options{
 		NodeID: b.ID, Replicas: a.replicas.manager, Admin: a.controller, Metadata: a.cache,
 		Clock: a.settings.clock, Log: a.log.With("part", "api"),
 		Producers: txn.NewProducerIDs(b.ID, a.tree.sessions.get),
@@ -66,19 +66,6 @@ func (a *apiServer) handler() core.Handler {
 		Configs: a.settings, Dirs: a.store, Hosted: a.replicas.manager,
 		MaxDescribedPartitions: b.Network.MaxDescribedPartitions,
 	})
-}
-
-// observer turns answered requests into metrics.
-type observer struct {
-	metrics *telemetry.Metrics
-	clock   core.Clock
-}
-
-// Request implements api.Observer.
-func (o *observer) Request(key kmsg.Key, version int16, start time.Time, bytesIn, bytesOut int, code int16) {
-	h := o.metrics.API(key.Int16())
-	h.Served(version, o.clock.Now().Sub(start))
-	h.RequestBytes.Add(int64(bytesIn))
-	h.ResponseBytes.Add(int64(bytesOut))
-	h.Error(code)
+	a.serving.Store(server)
+	return server
 }

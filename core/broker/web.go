@@ -69,17 +69,18 @@ type sources struct {
 	network    *network
 	store      *store
 	member     *member
+	api        *apiServer
 }
 
 // attachSources is run once everything is assembled.
 func attachSources(m *telemetry.Metrics, w *web, s *settings, r *replicas, c *controller.Controller,
-	cache *metadata.Cache, n *network, st *store, mb *member,
+	cache *metadata.Cache, n *network, st *store, mb *member, a *apiServer,
 ) {
-	o := &sources{web: w, settings: s, replicas: r, controller: c, cache: cache, network: n, store: st, member: mb}
+	o := &sources{web: w, settings: s, replicas: r, controller: c, cache: cache, network: n, store: st, member: mb, api: a}
 	m.Attach(telemetry.Sources{
 		Broker: o.broker, Replicas: o.replicaState, Controller: o.controllerState, Cluster: o.cluster,
 		Listeners: func() iter.Seq2[string, core.ListenerStats] { return maps.All(n.stats()) },
-		Dirs:      o.dirs, Logs: o.logs,
+		Dirs:      o.dirs, Logs: o.logs, FetchSessions: o.fetchSessions,
 	})
 }
 
@@ -113,16 +114,17 @@ func (o *sources) replicaState() (s telemetry.ReplicaState) {
 		} else if len(p.ISR) == o.settings.Topic(p.Topic).MinInSyncReplicas {
 			s.AtMinISR++
 		}
-		s.MaxFollowerLag = max(s.MaxFollowerLag, p.Lag)
 	}
 	return s
 }
 
 func (o *sources) controllerState() (s telemetry.ControllerState) {
-	s.Epoch, s.Active = o.controller.Leading()
+	_, s.Active = o.controller.Leading()
+	s.Epoch = o.cache.Current().ControllerEpoch
 	if !s.Active {
 		return s
 	}
+	s.Queue = o.controller.Waiting()
 	for _, t := range o.cache.Current().Topics() {
 		for i := range t.Partitions {
 			p := &t.Partitions[i]
@@ -177,4 +179,13 @@ func (o *sources) logs() iter.Seq[telemetry.LogSize] {
 			}
 		}
 	}
+}
+
+func (o *sources) fetchSessions() telemetry.FetchSessionState {
+	server := o.api.serving.Load()
+	if server == nil {
+		return telemetry.FetchSessionState{}
+	}
+	st := server.FetchSessionStats()
+	return telemetry.FetchSessionState{Sessions: st.Sessions, Partitions: st.Partitions, Evictions: st.Evictions}
 }

@@ -39,7 +39,8 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Config is what a Controller is made with. All fields but InterBroker are needed.
+// Config is what a Controller is made with. All fields but InterBroker and Observer
+// are needed.
 type Config struct {
 	BrokerID int32
 	Sender   Sender
@@ -61,6 +62,17 @@ type Config struct {
 	// InterBroker is the name of the listener for traffic between brokers; without
 	// one it is each broker's first.
 	InterBroker string
+	// Observer hears of what the controller does. May be nil.
+	Observer Observer
+}
+
+// Observer hears of what a controller does; its methods must not block.
+type Observer interface {
+	// Event tells how long the controller was busy with one event.
+	Event(took time.Duration)
+	// Elected tells that partitions were given leaders, those that had none before
+	// included, and how many of the leaders come from outside the ISR.
+	Elected(leaders, unclean int)
 }
 
 // Controller takes part in the election of the cluster's controller, and does its
@@ -136,6 +148,16 @@ func (c *Controller) Leading() (epoch int32, leading bool) {
 		return 0, false
 	}
 	return c.run.leading()
+}
+
+// Waiting is the number of events that wait for the controller.
+func (c *Controller) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run == nil {
+		return 0
+	}
+	return c.run.queue.len()
 }
 
 func notController() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/tree"
@@ -98,6 +99,7 @@ func (l *leadership) transitionBatch(ctx context.Context, tps []core.TopicPartit
 		res, err := l.commit(ctx, ops...)
 		if err == nil {
 			changed := make([]core.TopicPartition, len(moves))
+			l.elected(moves)
 			for i, m := range moves {
 				m.t.hasDir, m.p.hasDir = true, true
 				m.p.state, m.p.version = m.next, res[m.state].Stat.Version
@@ -112,6 +114,25 @@ func (l *leadership) transitionBatch(ctx context.Context, tps []core.TopicPartit
 		if err := l.learn(ctx, moves, oe); err != nil {
 			return nil, fmt.Errorf("write partition states: %w", err)
 		}
+	}
+}
+
+// elected counts the leaders that a commit has made. The partitions are still as
+// they were before it.
+func (l *leadership) elected(moves []move) {
+	leaders, unclean := 0, 0
+	for _, m := range moves {
+		isNew := m.p.version < 0
+		if m.next.Leader == noLeader || !isNew && m.next.Leader == m.p.state.Leader {
+			continue
+		}
+		leaders++
+		if !isNew && !slices.Contains(m.p.state.ISR, m.next.Leader) {
+			unclean++
+		}
+	}
+	if leaders > 0 && l.cfg.Observer != nil {
+		l.cfg.Observer.Elected(leaders, unclean)
 	}
 }
 

@@ -74,3 +74,10 @@ func (q *queue) close() {
 	defer q.mu.Unlock()
 	q.closed, q.events = true, nil
 }
+
+// len is the number of events that wait.
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.events)
+}

@@ -67,7 +67,7 @@ func (r *run) loop() error {
 		if err != nil {
 			return err
 		}
-		err = e.do(r.ctx)
+		err = r.do(e)
 		switch {
 		case err == nil:
 		case errors.Is(err, core.ErrSessionLost):
@@ -85,6 +85,17 @@ func (r *run) loop() error {
 			r.lookLater()
 		}
 	}
+}
+
+// do does one event and tells how long it took.
+func (r *run) do(e event) error {
+	if r.cfg.Observer == nil {
+		return e.do(r.ctx)
+	}
+	began := r.cfg.Clock.Now()
+	err := e.do(r.ctx)
+	r.cfg.Observer.Event(r.cfg.Clock.Now().Sub(began))
+	return err
 }
 
 func (r *run) pushLook() {

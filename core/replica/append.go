@@ -21,12 +21,19 @@ func (p *Partition) Append(ctx context.Context, r AppendRequest) (AppendResult, 
 	}
 	v, err := p.prepare(cfg, &r)
 	if err != nil {
+		p.refused(len(r.Batches), err)
 		none.RecordErrors = v.records
 		return none, err
 	}
 	p.write.Lock()
 	res, due, err := p.appendLocked(ctx, cfg, r.Acks, v.batches)
 	p.write.Unlock()
+	if err == nil && !res.Duplicate {
+		p.counted(v.batches)
+		if v.converted > 0 {
+			p.meter.Converted(int64(v.converted))
+		}
+	}
 	p.m.release(&v)
 	if err != nil {
 		none.LeaderEpoch = ro.epoch
@@ -273,7 +280,7 @@ func (p *Partition) flushLoop(ctx context.Context) {
 			return
 		}
 		p.mu.Unlock()
-		if err := p.log.Flush(ctx, want); err != nil {
+		if err := p.flush(ctx, want); err != nil {
 			p.mu.Lock()
 			p.flushing, p.flushWant = false, p.flushed
 			p.mu.Unlock()
@@ -292,7 +299,7 @@ func (p *Partition) flushLoop(ctx context.Context) {
 
 // flushNow flushes up to an offset and waits for it.
 func (p *Partition) flushNow(ctx context.Context, upTo int64) error {
-	if err := p.log.Flush(ctx, upTo); err != nil {
+	if err := p.flush(ctx, upTo); err != nil {
 		if p.fault.Load() == nil && ctx.Err() == nil {
 			p.offline(err, false)
 		}

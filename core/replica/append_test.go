@@ -355,8 +355,16 @@ func TestInternalAppends(t *testing.T) {
 	}
 	info := record.NewBatchInfo(0, 1_700_000_000_000)
 	info.ProducerID, info.ProducerEpoch, info.BaseSequence, info.Transactional = 4, 0, 0, true
-	produce(t, p, build(info, 2, 1)) // offsets 5 and 6 of an open transaction
-	produce(t, p, batchOf(1, 1))     // 7
+	// Offsets 5 and 6 of an open transaction, which no client can begin yet.
+	transactional := replica.AppendRequest{Batches: build(info, 2, 1), Acks: replica.AcksAll, Version: 9}
+	if _, err := p.Append(t.Context(), transactional); code(err) != kerr.InvalidTxnState.Code {
+		t.Errorf("a client's transaction: %v", err)
+	}
+	transactional.Internal = true
+	if res, err := p.Append(t.Context(), transactional); err != nil || res.Base != 5 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	produce(t, p, batchOf(1, 1)) // 7
 	if lso := p.LastStableOffset(); lso != 5 || p.HighWatermark() != 8 {
 		t.Errorf("last stable offset %d, high watermark %d", lso, p.HighWatermark())
 	}

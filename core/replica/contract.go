@@ -26,8 +26,8 @@ type AppendRequest struct {
 	Acks    Acks
 	// Version is that of the produce request: zstd asks for 7 (KIP-110).
 	Version int16
-	// Internal allows appends to internal topics and control batches: the broker's
-	// own.
+	// Internal allows appends to internal topics, control batches and transactional
+	// ones: the broker's own.
 	Internal bool
 }
 
@@ -74,6 +74,10 @@ type FetchRequest struct {
 	MaxBytes         int
 	MinOneBatch      bool
 	ReplicaID        int32 // -1 for consumers
+	// NoZstd says that the client cannot read zstd (Fetch before version 10, KIP-110):
+	// a topic with compression.type=zstd answers UNSUPPORTED_COMPRESSION_TYPE. As in
+	// Kafka the setting decides, not what is in the log.
+	NoZstd bool
 }
 
 // FetchResult is one partition's answer. The caller owns Slice.
@@ -141,6 +145,12 @@ type Leader interface {
 	Fetch(ctx context.Context, r FetchRequest) (FetchResult, error)
 	// Offsets answers ListOffsets for a timestamp in ms or one of the special values.
 	Offsets(ctx context.Context, timestamp int64, leaderEpoch int32, iso Isolation) (OffsetAt, error)
+	// OffsetsBefore answers ListOffsets v0, as Kafka does: where segments begin that
+	// were last written at or before timestamp in ms, newest first and at most most of
+	// them; in front of them, where that is late enough, the log's end. LatestOffset and
+	// EarliestOffset are the only special values. Isolation LogEnd is for followers; for
+	// others nothing above the high watermark is named, which takes its place.
+	OffsetsBefore(timestamp int64, most int, iso Isolation) ([]int64, error)
 	// DeleteRecords moves the log start up to offset (-1: the high watermark) and
 	// returns the new log start.
 	DeleteRecords(ctx context.Context, offset int64) (int64, error)

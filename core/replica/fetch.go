@@ -16,6 +16,12 @@ func (p *Partition) Fetch(ctx context.Context, r FetchRequest) (FetchResult, err
 	if _, err := p.leading(r.LeaderEpoch); err != nil {
 		return res, err
 	}
+	if r.NoZstd {
+		if cfg := p.cfg.Load(); !cfg.KeepCodec && cfg.Codec == record.Zstd {
+			return res, core.Failf(kerr.UnsupportedCompressionType.Code,
+				"Topic %s is compressed with zstd, which needs version 10 of Fetch: a newer client.", p.tp.Topic)
+		}
+	}
 	// The order matters: each of these only grows, and none passes the next.
 	start, lso, hw, end := p.start.Load(), p.lso.Load(), p.hw.Load(), p.end.Load()
 	res.HighWatermark, res.LastStableOffset, res.LogStart = hw, lso, start

@@ -146,6 +146,10 @@ func (p *Partition) isrChange(ro *role, isr []int32) ISRChange {
 
 func (p *Partition) changeISR(change ISRChange) {
 	p.m.o.ISR.ChangeISR(change, func(res ISRResult, err error) {
+		if err != nil {
+			p.m.o.Observer.ISRRefused()
+		}
+		joined, left := 0, 0
 		p.mu.Lock()
 		if ro := p.role.Load(); ro != nil && ro.leads && ro.epoch == change.LeaderEpoch {
 			next := *ro
@@ -156,12 +160,16 @@ func (p *Partition) changeISR(change ISRChange) {
 				}
 				p.m.log.Warn("the controller did not change the ISR", "partition", p.tp.String(), "isr", change.ISR, "error", err)
 			} else if res.LeaderEpoch == ro.epoch && res.PartitionEpoch >= ro.partitionEpoch {
+				joined, left = isrDiffers(ro.isr, res.ISR)
 				next.isr, next.partitionEpoch = slices.Clone(res.ISR), res.PartitionEpoch
 				next.maximal = next.isr
 			}
 			p.role.Store(&next)
 		}
 		p.mu.Unlock()
+		if joined+left > 0 {
+			p.m.o.Observer.ISRChanged(joined, left)
+		}
 		p.advance()
 	})
 }

@@ -42,6 +42,7 @@ func (m *Manager) Load(ctx context.Context) error {
 		todo = append(todo, id)
 	}
 	parts := make([]*Partition, len(todo))
+	m.o.Observer.Loading(len(todo))
 	var next, done atomic.Int64
 	var wg sync.WaitGroup
 	for range min(len(todo), m.o.RecoveryThreads*max(len(dirs), 1)) {
@@ -53,6 +54,7 @@ func (m *Manager) Load(ctx context.Context) error {
 				}
 				parts[i] = m.open(ctx, todo[i], ck)
 				m.progress(int(done.Add(1)), len(todo))
+				m.o.Observer.Loading(-1)
 			}
 		})
 	}
@@ -72,7 +74,9 @@ func (m *Manager) Load(ctx context.Context) error {
 			offline++
 		}
 	}
-	m.log.Info("loaded the logs", "logs", len(parts), "offline", offline, "took", m.o.Clock.Now().Sub(began))
+	took := m.o.Clock.Now().Sub(began)
+	m.o.Observer.Loaded(took)
+	m.log.Info("loaded the logs", "logs", len(parts), "offline", offline, "took", took)
 	return nil
 }
 

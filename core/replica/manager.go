@@ -41,8 +41,15 @@ type Options struct {
 	// controller makes them.
 	ISR ISRChanger
 	// OnOffline is told of a partition that has gone offline, and the directory that
-	// it lies in. It must not block and not call the Manager. May be nil.
+	// it lies in. It must not block and not call the Manager. When it is nil, the
+	// Manager writes a line of its own to Log.
 	OnOffline func(tp core.TopicPartition, dir string, err error)
+	// OnAllOffline is told when the last directory of the storage has failed, and why
+	// each of them has: nothing can be served from then on. It must not block and not
+	// call the Manager. May be nil.
+	OnAllOffline func(err error)
+	// Observer hears of what is going on. May be nil.
+	Observer Observer
 
 	Timing
 }
@@ -139,6 +146,9 @@ func NewManager(o Options) (*Manager, error) {
 		return nil, fmt.Errorf("replica manager: storage, clock, log, topic configuration and compressors are required: %w", core.ErrInvalidConfig)
 	}
 	o.setDefaults()
+	if o.Observer == nil {
+		o.Observer = noObserver{}
+	}
 	m := &Manager{o: o, log: o.Log, controllerEpoch: -1, retain: make(chan *Partition, rolledAtOnce)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.expiration.Store(o.ProducerExpiration.Milliseconds())
@@ -190,6 +200,10 @@ func (m *Manager) Partition(topic string, partition int32) (*Partition, bool) {
 	p := m.table.Load().get(topic, partition)
 	return p, p != nil
 }
+
+// Hosts reports whether this broker has a partition of a topic, as leader or
+// follower, online or not.
+func (m *Manager) Hosts(topic string) bool { return len((*m.table.Load())[topic]) > 0 }
 
 // all lists the partitions by topic and number.
 func (m *Manager) all() []*Partition {

@@ -111,6 +111,44 @@ func (p *Partition) newest(ctx context.Context, start, end int64) (OffsetAt, err
 	return p.search(b, func(records []byte) (record.Found, bool, error) { return record.FindMaxTimestamp(b, records) })
 }
 
+// OffsetsBefore implements Leader.
+func (p *Partition) OffsetsBefore(timestamp int64, most int, iso Isolation) ([]int64, error) {
+	if _, err := p.leading(-1); err != nil {
+		return nil, err
+	}
+	if timestamp < EarliestOffset {
+		return nil, core.Failf(kerr.UnsupportedVersion.Code, "Timestamp %d of the request is none that version 0 knows.", timestamp)
+	}
+	// The order matters: none of these passes the next.
+	start, hw, st := p.start.Load(), p.hw.Load(), p.log.State()
+	matches := func(modified int64) bool { return timestamp == LatestOffset || modified <= timestamp }
+	var out []int64
+	if n := len(st.Segments); n > 0 && timestamp != EarliestOffset {
+		if st.Segments[n-1].Bytes > 0 && matches(p.m.nowMS()) {
+			out = append(out, st.End)
+		}
+		for i := n - 1; i >= 0; i-- {
+			// Once one is old enough, so is everything before it.
+			if s := &st.Segments[i]; len(out) > 0 || matches(s.Modified.UnixMilli()) {
+				out = append(out, max(s.Base, start))
+			}
+		}
+	} else if n > 0 {
+		out = append(out, max(st.Segments[0].Base, start))
+	}
+	if out = out[:min(len(out), max(most, 0))]; iso != LogEnd {
+		above := 0
+		for above < len(out) && out[above] > hw {
+			above++
+		}
+		if above > 0 {
+			out = out[above-1:]
+			out[0] = hw
+		}
+	}
+	return out, nil
+}
+
 // search opens a batch and looks for a record in it.
 func (p *Partition) search(b record.Batch, find func(records []byte) (record.Found, bool, error)) (OffsetAt, error) {
 	none := OffsetAt{Offset: -1, Timestamp: record.NoTimestamp, LeaderEpoch: undefined}

@@ -51,6 +51,8 @@ type Partition struct {
 	tp  core.TopicPartition
 	log core.Log // nil when it could not be opened
 	dir string
+	// meter is the topic's; it stays for as long as the partition is open.
+	meter Meter
 
 	cfg    atomic.Pointer[config.Topic]
 	role   atomic.Pointer[role]
@@ -270,13 +272,14 @@ func (p *Partition) offline(cause error, noReads bool) {
 			break
 		}
 	}
-	p.m.log.Error("partition is offline", "partition", p.tp.String(), "dir", p.dir, "error", cause)
 	p.mu.Lock()
 	p.failWaits(f.err)
 	p.mu.Unlock()
 	p.changed()
 	if p.m.o.OnOffline != nil {
 		p.m.o.OnOffline(p.tp, p.dir, cause)
+	} else {
+		p.m.log.Error("partition is offline", "partition", p.tp.String(), "dir", p.dir, "error", cause)
 	}
 }
 
@@ -301,7 +304,7 @@ func (p *Partition) shut(ctx context.Context, clean bool) error {
 	}
 	if clean && healthy {
 		p.takeSnapshot(ctx, p.end.Load())
-		if err := p.log.Flush(ctx, p.end.Load()); err != nil {
+		if err := p.flush(ctx, p.end.Load()); err != nil {
 			p.m.log.Error("cannot flush a log at its close", "partition", p.tp.String(), "error", err)
 		} else {
 			p.mu.Lock()

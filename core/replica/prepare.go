@@ -20,6 +20,7 @@ type prepared struct {
 	// was compressed again.
 	plain, built *[]byte
 	records      []RecordError
+	converted    int // batches that were compressed again
 }
 
 // prepare validates the batches of a request and brings them into the form in which
@@ -58,6 +59,12 @@ func (p *Partition) prepareAll(cfg *config.Topic, r *AppendRequest, v *prepared)
 		}
 		if producers > 1 {
 			return core.Failf(kerr.InvalidRecord.Code, "Several record batches with producer ids were sent to partition %s at once.", p.tp)
+		}
+		if b.IsTransactional() && !b.IsControl() && !r.Internal {
+			// Without a coordinator nobody would ever end the transaction, and it would hold
+			// the last stable offset back for as long as the log keeps it.
+			return core.Failf(kerr.InvalidTxnState.Code,
+				"This broker has no transactions yet, so it takes no transactional records for partition %s; use a producer without transactional.id.", p.tp)
 		}
 		if err := p.prepareBatch(cfg, r, b, pos, v); err != nil {
 			return err
@@ -105,6 +112,7 @@ func (p *Partition) prepareBatch(cfg *config.Topic, r *AppendRequest, b record.B
 			v.built = p.m.buffer()
 			*v.built = append((*v.built)[:0], r.Batches[:pos]...)
 		}
+		v.converted++
 		return p.recompress(cfg, b, res, v.built)
 	}
 	if !cfg.LogAppendTime && !b.IsControl() {

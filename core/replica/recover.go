@@ -20,13 +20,14 @@ type checkpoints struct {
 // cannot be opened gives a partition that is offline, not an error.
 func (m *Manager) open(ctx context.Context, id core.LogID, ck checkpoints) *Partition {
 	cfg := m.o.Topic(id.Topic)
-	p := &Partition{m: m, tp: id.TopicPartition, dir: id.Dir, snapshot: -1}
+	p := &Partition{m: m, tp: id.TopicPartition, dir: id.Dir, meter: m.o.Observer.Topic(id.Topic), snapshot: -1}
 	p.nameTopic(id.TopicID)
 	p.cfg.Store(cfg)
 	lc := cfg.LogConfig()
 	lc.RecoveryPoint = ck.recovery[id.TopicPartition]
 	log, rec, err := m.o.Storage.Open(ctx, id, lc)
 	if err == nil {
+		m.o.Observer.Opened(rec)
 		p.log = log
 		err = p.load(ctx, rec, ck)
 	}

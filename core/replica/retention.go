@@ -106,9 +106,11 @@ func (p *Partition) decided(ctx context.Context, policy string, d core.Decision)
 			return
 		}
 	}
+	before := p.size()
 	if err := p.trim(ctx, start); err != nil {
 		p.m.log.Error("cannot delete old records", "partition", p.tp.String(), "error", err)
 		return
 	}
+	p.meter.Deleted(before - p.size())
 	p.m.log.Info("deleted old records", "partition", p.tp.String(), "from", old, "to", start, "policy", policy, "reason", d.Reason)
 }

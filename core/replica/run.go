@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,8 +92,29 @@ func (m *Manager) watchStorage(ctx context.Context) {
 				return
 			}
 			m.storageChanged(ctx, e)
+			m.checkDirs(ctx, e)
 		}
 	}
+}
+
+// checkDirs tells when an event has taken the last directory away.
+func (m *Manager) checkDirs(ctx context.Context, e core.StorageEvent) {
+	if e.Err == nil || m.o.OnAllOffline == nil {
+		return
+	}
+	dirs, err := m.o.Storage.Dirs(ctx)
+	if err != nil {
+		m.log.Error("cannot list the log directories", "error", err)
+		return
+	}
+	var why []error
+	for _, d := range dirs {
+		if d.Err == nil {
+			return
+		}
+		why = append(why, fmt.Errorf("%s: %w", d.Path, d.Err))
+	}
+	m.o.OnAllOffline(errors.Join(why...))
 }
 
 func (m *Manager) storageChanged(ctx context.Context, e core.StorageEvent) {

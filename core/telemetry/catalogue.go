@@ -37,20 +37,19 @@ type families struct {
 	requests, requestErrors, requestBytes, responseBytes *prometheus.Desc
 	inFlight, waiting, malformed                         *prometheus.Desc
 	// topics
-	recordsIn, bytesIn, bytesOut, bytesRejected             *prometheus.Desc
-	produceRequests, fetchRequests, produceFailed           *prometheus.Desc
-	fetchFailed, replicationIn, replicationOut, conversions *prometheus.Desc
-	invalidRecords, misplaced, retentionBytes, logBytes     *prometheus.Desc
-	logSegments                                             *prometheus.Desc
+	recordsIn, bytesIn, bytesOut, bytesRejected   *prometheus.Desc
+	produceRequests, fetchRequests, produceFailed *prometheus.Desc
+	fetchFailed, conversions                      *prometheus.Desc
+	invalidRecords, retentionBytes, logBytes      *prometheus.Desc
+	logSegments                                   *prometheus.Desc
 	// network
 	connections, accepted, refused, killed, expired *prometheus.Desc
 	received, sent                                  *prometheus.Desc
 	sessions, sessionPartitions, sessionEvictions   *prometheus.Desc
 	// partitions
 	partitions, leaders, underReplicated, underMinISR, atMinISR *prometheus.Desc
-	offlineReplicas, reassigning                                *prometheus.Desc
+	offlineReplicas                                             *prometheus.Desc
 	isrShrinks, isrExpands, isrFailed                           *prometheus.Desc
-	followerLag                                                 *prometheus.Desc
 	// storage
 	dirBytes, dirFree, dirOffline, dirTotal         *prometheus.Desc
 	recoveryRemaining, recoveryScanned, recoveryCut *prometheus.Desc
@@ -85,21 +84,18 @@ func (f *families) describe() {
 	f.responseBytes = f.add(c, "millrace_response_bytes_total", "bytes", "", "Bytes of answers, by API.", "api")
 	f.inFlight = f.add(g, "millrace_requests_in_flight", "requests", "kafka.network:type=RequestChannel,name=RequestQueueSize", "Requests that were read and not answered yet.")
 	f.waiting = f.add(g, "millrace_requests_waiting", "requests", "kafka.server:type=DelayedOperationPurgatory,name=PurgatorySize,delayedOperation=*", "Requests that wait for replicas (Produce) or for data (Fetch).", "operation")
-	f.malformed = f.add(c, "millrace_malformed_requests_total", "requests", "", "Requests that could not be read; each closed its connection.")
+	f.malformed = f.add(c, "millrace_malformed_requests_total", "requests", "", "Requests that could not be read or are not served; each closed its connection.")
 
 	f.recordsIn = f.add(c, "millrace_topic_records_in_total", "records", topic+"MessagesInPerSec,topic=*", "Records appended by producers, by topic.", "topic")
 	f.bytesIn = f.add(c, "millrace_topic_bytes_in_total", "bytes", topic+"BytesInPerSec,topic=*", "Bytes appended by producers, as stored.", "topic")
 	f.bytesOut = f.add(c, "millrace_topic_bytes_out_total", "bytes", topic+"BytesOutPerSec,topic=*", "Bytes sent to consumers.", "topic")
-	f.bytesRejected = f.add(c, "millrace_topic_bytes_rejected_total", "bytes", topic+"BytesRejectedPerSec,topic=*", "Bytes refused because a batch was too large.", "topic")
+	f.bytesRejected = f.add(c, "millrace_topic_bytes_rejected_total", "bytes", topic+"BytesRejectedPerSec,topic=*", "Bytes of produce requests refused because a batch was too large.", "topic")
 	f.produceRequests = f.add(c, "millrace_topic_produce_requests_total", "requests", topic+"TotalProduceRequestsPerSec,topic=*", "Partitions in produce requests, by topic.", "topic")
 	f.fetchRequests = f.add(c, "millrace_topic_fetch_requests_total", "requests", topic+"TotalFetchRequestsPerSec,topic=*", "Partitions in fetch requests, by topic.", "topic")
 	f.produceFailed = f.add(c, "millrace_topic_produce_failed_total", "requests", topic+"FailedProduceRequestsPerSec,topic=*", "Partitions in produce requests that failed.", "topic")
 	f.fetchFailed = f.add(c, "millrace_topic_fetch_failed_total", "requests", topic+"FailedFetchRequestsPerSec,topic=*", "Partitions in fetch requests that failed.", "topic")
-	f.replicationIn = f.add(c, "millrace_topic_replication_bytes_in_total", "bytes", topic+"ReplicationBytesInPerSec", "Bytes fetched from leaders, by topic.", "topic")
-	f.replicationOut = f.add(c, "millrace_topic_replication_bytes_out_total", "bytes", topic+"ReplicationBytesOutPerSec", "Bytes sent to followers, by topic.", "topic")
-	f.conversions = f.add(c, "millrace_topic_conversions_total", "batches", topic+"ProduceMessageConversionsPerSec,topic=*", "Batches that had to be rewritten: another codec or format.", "topic", "direction")
+	f.conversions = f.add(c, "millrace_topic_conversions_total", "batches", topic+"ProduceMessageConversionsPerSec,topic=*", "Batches that had to be rewritten for the log (in): compression.type is another codec.", "topic", "direction")
 	f.invalidRecords = f.add(c, "millrace_topic_invalid_batches_total", "batches", topic+"InvalidMessageCrcRecordsPerSec and its siblings", "Batches refused as corrupt or against the rules, by topic.", "topic")
-	f.misplaced = f.add(c, "millrace_topic_misplaced_records_total", "records", "", "Records with a key that lie elsewhere than the topic's partitioner puts them (partitioner.guard).", "topic")
 	f.retentionBytes = f.add(c, "millrace_topic_retention_bytes_total", "bytes", "", "Bytes deleted by retention.", "topic")
 	f.logBytes = f.add(g, "millrace_topic_log_bytes", "bytes", "kafka.log:type=Log,name=Size,topic=*,partition=*", "Bytes of a topic's logs on this broker.", "topic")
 	f.logSegments = f.add(g, "millrace_topic_log_segments", "segments", "kafka.log:type=Log,name=NumLogSegments,topic=*,partition=*", "Segments of a topic's logs on this broker.", "topic")
@@ -124,11 +120,9 @@ func (f *families) describe() {
 	f.underMinISR = f.add(g, "millrace_under_min_isr_partitions", "partitions", replicas+"UnderMinIsrPartitionCount", "Partitions led here with fewer replicas in sync than min.insync.replicas.")
 	f.atMinISR = f.add(g, "millrace_at_min_isr_partitions", "partitions", replicas+"AtMinIsrPartitionCount", "Partitions led here with exactly min.insync.replicas in sync.")
 	f.offlineReplicas = f.add(g, "millrace_offline_replicas", "replicas", replicas+"OfflineReplicaCount", "Replicas of this broker on failed directories.")
-	f.reassigning = f.add(g, "millrace_reassigning_partitions", "partitions", replicas+"ReassigningPartitions", "Partitions led here whose replicas are being moved.")
 	f.isrShrinks = f.add(c, "millrace_isr_shrinks_total", "changes", replicas+"IsrShrinksPerSec", "Times that a replica left an ISR.")
 	f.isrExpands = f.add(c, "millrace_isr_expands_total", "changes", replicas+"IsrExpandsPerSec", "Times that a replica joined an ISR.")
 	f.isrFailed = f.add(c, "millrace_isr_updates_failed_total", "changes", replicas+"FailedIsrUpdatesPerSec", "Changes of an ISR that the controller refused.")
-	f.followerLag = f.add(g, "millrace_follower_lag_max_records", "records", "kafka.server:type=ReplicaFetcherManager,name=MaxLag,clientId=Replica", "Largest distance of a follower on this broker to its leader.")
 
 	manager := "kafka.log:type=LogManager,name="
 	f.dirBytes = f.add(g, "millrace_log_dir_bytes", "bytes", "", "Bytes of the logs in a directory.", "dir")
@@ -149,7 +143,7 @@ func (f *families) describe() {
 	f.clusterPartitions = f.add(g, "millrace_cluster_partitions", "partitions", controller+"GlobalPartitionCount", "Partitions as this broker knows them.")
 	f.offlinePartitions = f.add(g, "millrace_offline_partitions", "partitions", controller+"OfflinePartitionsCount", "Partitions without a leader; counted by the controller only.")
 	f.preferredImbalance = f.add(g, "millrace_preferred_replica_imbalance", "partitions", controller+"PreferredReplicaImbalanceCount", "Partitions not led by their preferred replica; counted by the controller only.")
-	f.elections = f.add(c, "millrace_leader_elections_total", "elections", "kafka.controller:type=ControllerStats,name=LeaderElectionRateAndTimeMs", "Leaders elected by this controller.")
+	f.elections = f.add(c, "millrace_leader_elections_total", "elections", "kafka.controller:type=ControllerStats,name=LeaderElectionRateAndTimeMs", "Leaders chosen by this controller, those of new partitions included.")
 	f.uncleanElections = f.add(c, "millrace_unclean_leader_elections_total", "elections", "kafka.controller:type=ControllerStats,name=UncleanLeaderElectionsPerSec", "Leaders elected from outside the ISR: records were lost.")
 
 	f.state = f.add(g, "millrace_broker_state", "state", "kafka.server:type=KafkaServer,name=BrokerState", "0 not running, 1 starting, 2 recovering, 3 running, 6 shutting down (controlled), 7 shutting down.")

@@ -19,10 +19,6 @@ type Metrics struct {
 	// WaitingProduce and WaitingFetch are the requests that wait for replicas or for
 	// data.
 	WaitingProduce, WaitingFetch Gauge
-	// FetchSessions, FetchSessionPartitions and FetchSessionEvictions are about
-	// incremental fetch (KIP-227).
-	FetchSessions, FetchSessionPartitions Gauge
-	FetchSessionEvictions                 Counter
 	// ISRShrinks, ISRExpands and ISRFailed count changes of ISRs by this broker's
 	// leaders.
 	ISRShrinks, ISRExpands, ISRFailed Counter
@@ -61,7 +57,7 @@ func New(o Options) *Metrics {
 	// 50 µs to 13 s, in steps of 2.
 	latency := prometheus.ExponentialBuckets(0.00005, 2, 19)
 	duration := m.families.histogram("millrace_request_duration_seconds", "kafka.network:type=RequestMetrics,name=TotalTimeMs,request=*", "Time from the last byte of a request to the moment its answer is handed to the connection, by API.", latency, "api")
-	remote := m.families.histogram("millrace_request_wait_seconds", "kafka.network:type=RequestMetrics,name=RemoteTimeMs,request=*", "Time that a request waited for replicas or for data, by API.", latency, "api")
+	remote := m.families.histogram("millrace_request_wait_seconds", "kafka.network:type=RequestMetrics,name=RemoteTimeMs,request=*", "Time that a request waited for replicas or for data, of those that had to, by API.", latency, "api")
 	flush := m.families.histogram("millrace_log_flush_seconds", "kafka.log:type=LogFlushStats,name=LogFlushRateAndTimeMs", "Duration of a flush of a log.", latency)
 	coordination := m.families.histogram("millrace_coordination_request_seconds", "kafka.server:type=ZooKeeperClientMetrics,name=ZooKeeperRequestLatencyMs", "Duration of a call to the coordination.", latency)
 	event := m.families.histogram("millrace_controller_event_seconds", "kafka.controller:type=ControllerStats,name=*RateAndTimeMs", "Time that the controller spent on an event.", latency)

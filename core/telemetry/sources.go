@@ -37,6 +37,8 @@ type Sources struct {
 	// Logs yields the topic, bytes and segments of each log; logs of a topic are
 	// summed up.
 	Logs func() iter.Seq[LogSize]
+	// FetchSessions counts the incremental fetch sessions (KIP-227).
+	FetchSessions func() FetchSessionState
 }
 
 // BrokerInfo is who the broker is and how it does.
@@ -52,8 +54,7 @@ type BrokerInfo struct {
 type ReplicaState struct {
 	Partitions, Leaders                    int
 	UnderReplicated, UnderMinISR, AtMinISR int
-	OfflineReplicas, Reassigning           int
-	MaxFollowerLag                         int64 // records
+	OfflineReplicas                        int
 }
 
 // ControllerState is the controller on this broker. The counts are only shown while
@@ -82,6 +83,13 @@ type LogSize struct {
 	Segments int
 }
 
+// FetchSessionState counts incremental fetch sessions, the partitions in them, and
+// the sessions that made room for others.
+type FetchSessionState struct {
+	Sessions, Partitions int
+	Evictions            int64
+}
+
 // Attach adds the sources that are not nil to those there are, in the place of
 // earlier ones of their kind.
 func (m *Metrics) Attach(s Sources) {
@@ -108,6 +116,9 @@ func (m *Metrics) Attach(s Sources) {
 	}
 	if s.Logs != nil {
 		next.Logs = s.Logs
+	}
+	if s.FetchSessions != nil {
+		next.FetchSessions = s.FetchSessions
 	}
 	m.sources.Store(&next)
 }
@@ -154,9 +165,6 @@ func (m *Metrics) collectOwn(e emit) {
 	e.gauge(f.waiting, m.WaitingProduce.Value(), "Produce")
 	e.gauge(f.waiting, m.WaitingFetch.Value(), "Fetch")
 	e.count(f.malformed, m.Malformed.Value())
-	e.gauge(f.sessions, m.FetchSessions.Value())
-	e.gauge(f.sessionPartitions, m.FetchSessionPartitions.Value())
-	e.count(f.sessionEvictions, m.FetchSessionEvictions.Value())
 	e.count(f.isrShrinks, m.ISRShrinks.Value())
 	e.count(f.isrExpands, m.ISRExpands.Value())
 	e.count(f.isrFailed, m.ISRFailed.Value())
@@ -184,8 +192,6 @@ func (m *Metrics) collectSources(e emit, s *Sources) {
 		e.gauge(f.underMinISR, int64(r.UnderMinISR))
 		e.gauge(f.atMinISR, int64(r.AtMinISR))
 		e.gauge(f.offlineReplicas, int64(r.OfflineReplicas))
-		e.gauge(f.reassigning, int64(r.Reassigning))
-		e.gauge(f.followerLag, r.MaxFollowerLag)
 	}
 	if s.Controller != nil {
 		c := s.Controller()
@@ -202,6 +208,12 @@ func (m *Metrics) collectSources(e emit, s *Sources) {
 		e.gauge(f.clusterBrokers, int64(c.Brokers))
 		e.gauge(f.clusterTopics, int64(c.Topics))
 		e.gauge(f.clusterPartitions, int64(c.Partitions))
+	}
+	if s.FetchSessions != nil {
+		c := s.FetchSessions()
+		e.gauge(f.sessions, int64(c.Sessions))
+		e.gauge(f.sessionPartitions, int64(c.Partitions))
+		e.count(f.sessionEvictions, c.Evictions)
 	}
 	if s.Listeners != nil {
 		for name, l := range s.Listeners() {

@@ -58,6 +58,7 @@ func busy(m *Metrics) {
 		Logs: func() iter.Seq[LogSize] {
 			return slices.Values([]LogSize{{"t", 100, 1}, {"t", 50, 2}, {"u", 7, 1}})
 		},
+		FetchSessions: func() FetchSessionState { return FetchSessionState{1, 2, 3} },
 	})
 }
 

@@ -11,13 +11,10 @@ type Topic struct {
 	// ProduceRequests, FetchRequests and those that failed count partitions of
 	// requests.
 	ProduceRequests, FetchRequests, ProduceFailed, FetchFailed Counter
-	ReplicationIn, ReplicationOut                              Counter // bytes
-	// ConvertedIn and ConvertedOut count batches that were rewritten on their way to
-	// the log or to a consumer.
-	ConvertedIn, ConvertedOut Counter
-	InvalidBatches            Counter
-	Misplaced                 Counter // records that partitioner.guard found
-	RetentionBytes            Counter
+	// ConvertedIn counts batches that were rewritten on their way to the log.
+	ConvertedIn    Counter
+	InvalidBatches Counter
+	RetentionBytes Counter
 }
 
 type topicTable struct {
@@ -80,11 +77,7 @@ func (m *Metrics) collectTopic(e emit, name string, t *Topic) {
 	e.count(f.fetchRequests, t.FetchRequests.Value(), name)
 	e.count(f.produceFailed, t.ProduceFailed.Value(), name)
 	e.count(f.fetchFailed, t.FetchFailed.Value(), name)
-	e.count(f.replicationIn, t.ReplicationIn.Value(), name)
-	e.count(f.replicationOut, t.ReplicationOut.Value(), name)
 	e.count(f.conversions, t.ConvertedIn.Value(), name, "in")
-	e.count(f.conversions, t.ConvertedOut.Value(), name, "out")
 	e.count(f.invalidRecords, t.InvalidBatches.Value(), name)
-	e.count(f.misplaced, t.Misplaced.Value(), name)
 	e.count(f.retentionBytes, t.RetentionBytes.Value(), name)
 }
