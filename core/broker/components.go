@@ -80,6 +80,7 @@ type store struct {
 	settings *settings
 	log      *slog.Logger
 	tree     *coordination
+	adoption *adoption // nil when the tree knows the cluster
 
 	core.Storage
 }
@@ -99,7 +100,11 @@ func (st *store) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Identify(ctx, core.Identity{BrokerID: b.ID, ClusterID: st.tree.clusterID}); err != nil {
+	id, err := st.identify(ctx, s)
+	if err == nil {
+		err = s.Identify(ctx, id)
+	}
+	if err != nil {
 		_ = s.Close() // the first error counts
 		return err
 	}

@@ -45,10 +45,11 @@ func formatCheckpoint(at map[core.TopicPartition]int64) []byte {
 }
 
 // parseCheckpoint reads Kafka's format. A file that is not wholly sound is refused
-// with ErrCorrupt, naming the line.
+// with ErrCorrupt, naming the line. An empty file is an empty checkpoint: Kafka makes
+// each file so, and fills it when there is something to write.
 func parseCheckpoint(data []byte) (map[core.TopicPartition]int64, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, fmt.Errorf("empty file: %w", core.ErrCorrupt)
+		return map[core.TopicPartition]int64{}, nil
 	}
 	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
 	if lines[0] != "0" {

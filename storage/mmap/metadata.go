@@ -94,6 +94,16 @@ func (p properties) identity(id core.Identity) (fresh bool, err error) {
 	return broker == "" || cluster == "", nil
 }
 
+// bound is whom the properties name; a broker that they do not name, or not by a
+// number, is -1.
+func (p properties) bound() (core.Identity, bool) {
+	id := core.Identity{BrokerID: -1, ClusterID: p["cluster.id"]}
+	if n, err := strconv.ParseInt(p["broker.id"], 10, 32); err == nil {
+		id.BrokerID = int32(n)
+	}
+	return id, id.ClusterID != ""
+}
+
 func (p properties) bind(id core.Identity) {
 	p["version"] = "0"
 	p["broker.id"] = strconv.Itoa(int(id.BrokerID))

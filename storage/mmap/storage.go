@@ -208,6 +208,21 @@ func (s *Storage) Identify(_ context.Context, id core.Identity) error {
 	return nil
 }
 
+// BoundTo implements core.Bound: the first meta.properties that names a cluster
+// counts.
+func (s *Storage) BoundTo(context.Context) (core.Identity, bool, error) {
+	if err := s.usable("look whom the storage belongs to"); err != nil {
+		return core.Identity{}, false, err
+	}
+	defer s.mu.Unlock()
+	for _, d := range s.dirs {
+		if id, ok := d.meta.bound(); ok {
+			return id, true, nil
+		}
+	}
+	return core.Identity{}, false, nil
+}
+
 // List implements core.Storage; the order is by topic, partition, future last.
 func (s *Storage) List(context.Context) ([]core.LogID, error) {
 	if err := s.usable("list logs"); err != nil {
