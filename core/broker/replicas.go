@@ -70,6 +70,11 @@ func (r *replicas) start(ctx context.Context) error {
 	if err := m.Load(ctx); err != nil {
 		return fmt.Errorf("open the logs: %w", err)
 	}
+	if a := r.store.adoption; a != nil {
+		if err := a.run(ctx, r.store.Storage, m.Found()); err != nil {
+			return err
+		}
+	}
 	m.Start()
 	r.loaded.Store(m)
 	return nil
