@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 
 GOLANGCI_LINT_VERSION := v2.15.0
-FUZZTIME ?= 10s
+FUZZTIME ?= 5s
 
 .PHONY: help build test unit system lint tools fuzz bench bench-short docs cross clean
 
@@ -30,7 +30,7 @@ lint: ## golangci-lint, with the module's own settings
 	PATH="$$PATH:$$(go env GOPATH)/bin" golangci-lint run ./...
 	cd test && PATH="$$PATH:$$(go env GOPATH)/bin" golangci-lint run -c ../.golangci.yml ./...
 
-fuzz: ## run each fuzz target for FUZZTIME (default 10s)
+fuzz: ## run each fuzz target for FUZZTIME (default 5s)
 	@test/fuzz.sh $(FUZZTIME)
 
 bench: ## benchmarks beside their ceilings; see docs/performance.md
