@@ -48,6 +48,7 @@ type Broker struct {
 	web     *web
 	store   *store
 	halt    *halt
+	metrics *telemetry.Metrics
 
 	stopOnce sync.Once
 	stopErr  error
@@ -74,7 +75,7 @@ func New(o Options) (*Broker, error) {
 		),
 		fx.Invoke(attachSources, attachISR),
 		fx.Options(o.Parts...),
-		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member, &b.halt),
+		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member, &b.halt, &b.metrics),
 	)
 	if err := b.app.Err(); err != nil {
 		return nil, dig.RootCause(err)
@@ -110,6 +111,10 @@ func (b *Broker) Addr(listener string) net.Addr { return b.network.addrs()[liste
 // Transport is the running transport of a listener, for clients in this process; nil
 // before Start and when there is none of that name.
 func (b *Broker) Transport(listener string) core.Transport { return b.network.transport(listener) }
+
+// Metrics are what http.listener shows: to be gathered by a program that exports them
+// in its own way, and to be added to.
+func (b *Broker) Metrics() *telemetry.Metrics { return b.metrics }
 
 // Done is closed when the broker cannot go on and has to be stopped; Err says why.
 func (b *Broker) Done() <-chan struct{} { return b.halt.done }

@@ -20,8 +20,10 @@ type observer struct {
 	clock   core.Clock
 }
 
+// Began implements api.Observer.
 func (o *observer) Began() { o.metrics.InFlight.Add(1) }
 
+// Request implements api.Observer.
 func (o *observer) Request(key kmsg.Key, version int16, start time.Time, bytesIn, bytesOut int, _ int16) {
 	h := o.metrics.API(key.Int16())
 	h.Served(version, o.clock.Now().Sub(start))
@@ -30,14 +32,19 @@ func (o *observer) Request(key kmsg.Key, version int16, start time.Time, bytesIn
 	o.metrics.InFlight.Add(-1)
 }
 
+// Dropped implements api.Observer.
 func (o *observer) Dropped() { o.metrics.InFlight.Add(-1) }
 
+// Malformed implements api.Observer.
 func (o *observer) Malformed() { o.metrics.Malformed.Inc() }
 
+// Error implements api.Observer.
 func (o *observer) Error(key kmsg.Key, code int16) { o.metrics.API(key.Int16()).Error(code) }
 
+// Waiting implements api.Observer.
 func (o *observer) Waiting(key kmsg.Key) { o.waiting(key).Add(1) }
 
+// Waited implements api.Observer.
 func (o *observer) Waited(key kmsg.Key, took time.Duration) {
 	o.waiting(key).Add(-1)
 	o.metrics.API(key.Int16()).Waited(took)
@@ -54,42 +61,55 @@ func (o *observer) waiting(key kmsg.Key) *telemetry.Gauge {
 // logObserver turns what becomes of the logs into metrics; it is a replica.Observer.
 type logObserver struct{ metrics *telemetry.Metrics }
 
+// Topic implements replica.Observer.
 func (o logObserver) Topic(name string) replica.Meter { return (*meter)(o.metrics.Topic(name)) }
 
+// Flushed implements replica.Observer.
 func (o logObserver) Flushed(took time.Duration) { o.metrics.Flush.Observe(took.Seconds()) }
 
+// Opened implements replica.Observer.
 func (o logObserver) Opened(r core.Recovered) {
 	o.metrics.RecoveryScanned.Add(r.Scanned)
 	o.metrics.RecoveryTruncated.Add(r.Truncated)
 }
 
+// Loading implements replica.Observer.
 func (o logObserver) Loading(change int) { o.metrics.RecoveryRemaining.Add(int64(change)) }
 
+// Loaded implements replica.Observer.
 func (o logObserver) Loaded(took time.Duration) { o.metrics.RecoveryMillis.Set(took.Milliseconds()) }
 
+// ISRChanged implements replica.Observer.
 func (o logObserver) ISRChanged(joined, left int) {
 	o.metrics.ISRExpands.Add(int64(joined))
 	o.metrics.ISRShrinks.Add(int64(left))
 }
 
+// ISRRefused implements replica.Observer.
 func (o logObserver) ISRRefused() { o.metrics.ISRFailed.Inc() }
 
 // meter is the handle of a topic as a replica.Meter.
 type meter telemetry.Topic
 
+// Appended implements replica.Meter.
 func (m *meter) Appended(records, bytes int64) {
 	m.RecordsIn.Add(records)
 	m.BytesIn.Add(bytes)
 }
 
+// Rejected implements replica.Meter.
 func (m *meter) Rejected(bytes int64) { m.BytesRejected.Add(bytes) }
 
+// Invalid implements replica.Meter.
 func (m *meter) Invalid(batches int64) { m.InvalidBatches.Add(batches) }
 
+// Converted implements replica.Meter.
 func (m *meter) Converted(batches int64) { m.ConvertedIn.Add(batches) }
 
+// Deleted implements replica.Meter.
 func (m *meter) Deleted(bytes int64) { m.RetentionBytes.Add(bytes) }
 
+// Produced implements replica.Meter.
 func (m *meter) Produced(failed bool) {
 	m.ProduceRequests.Inc()
 	if failed {
@@ -97,6 +117,7 @@ func (m *meter) Produced(failed bool) {
 	}
 }
 
+// Fetched implements replica.Meter.
 func (m *meter) Fetched(bytes int64, failed bool) {
 	m.FetchRequests.Inc()
 	m.BytesOut.Add(bytes)
@@ -109,10 +130,12 @@ func (m *meter) Fetched(bytes int64, failed bool) {
 // controller.Observer.
 type controllerObserver struct{ metrics *telemetry.Metrics }
 
+// Event implements controller.Observer.
 func (o controllerObserver) Event(took time.Duration) {
 	o.metrics.ControllerEvent.Observe(took.Seconds())
 }
 
+// Elected implements controller.Observer.
 func (o controllerObserver) Elected(leaders, unclean int) {
 	o.metrics.Elections.Add(int64(leaders))
 	o.metrics.UncleanElections.Add(int64(unclean))
@@ -135,6 +158,7 @@ func (t callTimer) since(start time.Time) {
 	t.metrics.Coordination.Observe(t.clock.Now().Sub(start).Seconds())
 }
 
+// Open implements core.Coordinator.
 func (c timedCoordinator) Open(ctx context.Context) (core.CoordinatorSession, error) {
 	defer c.timer.since(c.timer.clock.Now())
 	s, err := c.Coordinator.Open(ctx)
@@ -149,26 +173,31 @@ type timedSession struct {
 	timer callTimer
 }
 
+// Get implements core.CoordinatorSession.
 func (s timedSession) Get(ctx context.Context, path string) (core.Node, error) {
 	defer s.timer.since(s.timer.clock.Now())
 	return s.CoordinatorSession.Get(ctx, path)
 }
 
+// Children implements core.CoordinatorSession.
 func (s timedSession) Children(ctx context.Context, path string) ([]string, core.Stat, error) {
 	defer s.timer.since(s.timer.clock.Now())
 	return s.CoordinatorSession.Children(ctx, path)
 }
 
+// Commit implements core.CoordinatorSession.
 func (s timedSession) Commit(ctx context.Context, ops ...core.Op) ([]core.OpResult, error) {
 	defer s.timer.since(s.timer.clock.Now())
 	return s.CoordinatorSession.Commit(ctx, ops...)
 }
 
+// Watch implements core.CoordinatorSession.
 func (s timedSession) Watch(ctx context.Context, path string) (<-chan core.Event, error) {
 	defer s.timer.since(s.timer.clock.Now())
 	return s.CoordinatorSession.Watch(ctx, path)
 }
 
+// Sync implements core.CoordinatorSession.
 func (s timedSession) Sync(ctx context.Context, path string) error {
 	defer s.timer.since(s.timer.clock.Now())
 	return s.CoordinatorSession.Sync(ctx, path)

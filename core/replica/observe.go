@@ -59,23 +59,49 @@ type Observer interface {
 // noMeter and noObserver stand in where nobody wants to know.
 type noMeter struct{}
 
+// Appended implements Meter.
 func (noMeter) Appended(int64, int64) {}
-func (noMeter) Rejected(int64)        {}
-func (noMeter) Invalid(int64)         {}
-func (noMeter) Converted(int64)       {}
-func (noMeter) Deleted(int64)         {}
-func (noMeter) Produced(bool)         {}
-func (noMeter) Fetched(int64, bool)   {}
+
+// Rejected implements Meter.
+func (noMeter) Rejected(int64) {}
+
+// Invalid implements Meter.
+func (noMeter) Invalid(int64) {}
+
+// Converted implements Meter.
+func (noMeter) Converted(int64) {}
+
+// Deleted implements Meter.
+func (noMeter) Deleted(int64) {}
+
+// Produced implements Meter.
+func (noMeter) Produced(bool) {}
+
+// Fetched implements Meter.
+func (noMeter) Fetched(int64, bool) {}
 
 type noObserver struct{}
 
-func (noObserver) Topic(string) Meter    { return noMeter{} }
+// Topic implements Observer.
+func (noObserver) Topic(string) Meter { return noMeter{} }
+
+// Flushed implements Observer.
 func (noObserver) Flushed(time.Duration) {}
+
+// Opened implements Observer.
 func (noObserver) Opened(core.Recovered) {}
-func (noObserver) Loading(int)           {}
-func (noObserver) Loaded(time.Duration)  {}
-func (noObserver) ISRChanged(int, int)   {}
-func (noObserver) ISRRefused()           {}
+
+// Loading implements Observer.
+func (noObserver) Loading(int) {}
+
+// Loaded implements Observer.
+func (noObserver) Loaded(time.Duration) {}
+
+// ISRChanged implements Observer.
+func (noObserver) ISRChanged(int, int) {}
+
+// ISRRefused implements Observer.
+func (noObserver) ISRRefused() {}
 
 // Meter is where requests count what they do with the partition; never nil.
 func (p *Partition) Meter() Meter { return p.meter }
