@@ -46,6 +46,9 @@ func (p *Partition) Fetch(ctx context.Context, r FetchRequest) (FetchResult, err
 		return res, p.readFailed(r.Offset, err)
 	}
 	res.Slice = chunk.Slice
+	if r.Isolation == ReadCommitted {
+		res.Aborted = p.abortedIn(r.Offset, chunk.Next)
+	}
 	return res, nil
 }
 

@@ -58,6 +58,8 @@ type Partition struct {
 	role   atomic.Pointer[role]
 	fault  atomic.Pointer[fault]
 	epochs atomic.Pointer[epochCache]
+	// aborted is nil when the log has no aborted transactions.
+	aborted atomic.Pointer[abortedTxns]
 	// topicID is nil when the topic has none.
 	topicID atomic.Pointer[core.TopicID]
 

@@ -104,6 +104,10 @@ func (p *Partition) findSegment() {
 func (p *Partition) loadEpochs(ctx context.Context, start, end int64) error {
 	data, err := p.log.Blobs().Get(ctx, epochsBlob)
 	if errors.Is(err, core.ErrNotFound) {
+		if start < end {
+			p.m.log.Warn("the file of leader epochs is missing; they are taken from the log again", "partition", p.tp.String())
+			return p.rebuildEpochs(ctx, start, end)
+		}
 		return nil
 	}
 	if err != nil {
@@ -143,10 +147,11 @@ func (p *Partition) rebuildEpochs(ctx context.Context, start, end int64) error {
 func (p *Partition) loadState(ctx context.Context) error {
 	start, end := p.start.Load(), p.end.Load()
 	blobs := p.log.Blobs()
-	all, err := listSnapshots(ctx, blobs)
+	names, err := blobs.List(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("list what is kept beside the log: %w", err)
 	}
+	all := snapshotsIn(names)
 	state := producers{end: start}
 	p.snapshot = -1
 	for i := len(all) - 1; i >= 0; i-- {
@@ -170,12 +175,16 @@ func (p *Partition) loadState(ctx context.Context) error {
 		}
 	}
 	var txns transactions
+	var aborted abortedTxns
 	for _, pr := range state.byID {
 		if pr.txnStart != noTransaction {
 			txns.open(pr.txnStart)
 		}
 	}
-	err = p.walk(ctx, state.end, end, func(b record.Batch) { state.take(b, &txns) })
+	err = p.walk(ctx, state.end, end, func(b record.Batch) {
+		aborted.note(&state, b)
+		state.take(b, &txns)
+	})
 	if err != nil {
 		return fmt.Errorf("replay the log from offset %d: %w", state.end, err)
 	}
@@ -186,7 +195,7 @@ func (p *Partition) loadState(ctx context.Context) error {
 	p.mu.Lock()
 	p.txns = txns
 	p.mu.Unlock()
-	return nil
+	return p.loadAborted(ctx, names, aborted)
 }
 
 // listSnapshots finds the offsets of the producer snapshots, ascending.
@@ -195,6 +204,10 @@ func listSnapshots(ctx context.Context, blobs core.Blobs) ([]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the producer snapshots: %w", err)
 	}
+	return snapshotsIn(names), nil
+}
+
+func snapshotsIn(names []string) []int64 {
 	var out []int64
 	for _, n := range names {
 		if offset, ok := snapshotOffset(n); ok {
@@ -202,7 +215,7 @@ func listSnapshots(ctx context.Context, blobs core.Blobs) ([]int64, error) {
 		}
 	}
 	slices.Sort(out)
-	return out, nil
+	return out
 }
 
 const (
