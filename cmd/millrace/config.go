@@ -51,7 +51,7 @@ func newConfig(io streams) *cobra.Command {
 	}
 	conn.flags(cmd)
 	cmd.AddCommand(configDescribe(io, conn), configAlter(io, conn))
-	return cmd
+	return group(cmd)
 }
 
 func configDescribe(io streams, conn *connection) *cobra.Command {
@@ -102,6 +102,9 @@ func describeConfigs(ctx context.Context, adm *kadm.Client, r *resource) ([]kadm
 		got, err = adm.DescribeBrokerConfigs(ctx, r.broker)
 	}
 	if err != nil {
+		if known, listErr := adm.ListBrokers(ctx); listErr == nil && r.broker >= 0 && !slices.Contains(known.NodeIDs(), r.broker) {
+			return nil, fmt.Errorf("describe settings: the cluster has no broker %d, only %s", r.broker, ids(known.NodeIDs()))
+		}
 		return nil, fmt.Errorf("describe settings: %w", err)
 	}
 	rc, err := got.On(name, nil)

@@ -67,8 +67,11 @@ with the separator between: timestamp, partition, offset, headers, key, value.`,
 var errStop = errors.New("stop")
 
 func (c *consumeFlags) run(ctx context.Context, io streams, topic string) error {
-	// Control records are not printed, but they show that the end has been reached.
-	opts := []kgo.Opt{kgo.FetchMaxWait(500 * time.Millisecond), kgo.KeepControlRecords()}
+	// Control records are not printed, but they show that the end has been reached. An
+	// offset that does not exist is an error, not a reason to read from elsewhere.
+	opts := []kgo.Opt{
+		kgo.FetchMaxWait(500 * time.Millisecond), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+	}
 	switch c.isolation {
 	case "read_uncommitted":
 	case "read_committed":

@@ -247,6 +247,10 @@ func field(name string, b []byte) string {
 func headerText(v *record.View) string {
 	parts := []string{}
 	for h := range v.Headers() {
+		if h.Value == nil {
+			parts = append(parts, fmt.Sprintf("%s:null", h.Key))
+			continue
+		}
 		parts = append(parts, fmt.Sprintf("%s:%q", h.Key, h.Value))
 	}
 	return "[" + strings.Join(parts, ",") + "]"

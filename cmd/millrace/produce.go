@@ -60,8 +60,7 @@ each line is an object as consume --json prints it.`,
 func (p *produceFlags) options(topic string) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(p.linger), kgo.AllowAutoTopicCreation(),
-		kgo.RecordDeliveryTimeout(p.timeout), kgo.MaxBufferedBytes(64 << 20),
-		kgo.UnknownTopicRetries(10),
+		kgo.MaxBufferedBytes(64 << 20), kgo.UnknownTopicRetries(10),
 	}
 	switch p.acks {
 	case "all", "-1":
@@ -104,33 +103,83 @@ func (p *produceFlags) run(ctx context.Context, io streams, topic string) error 
 	}
 	defer client.Close()
 
-	var (
-		sent  atomic.Int64
-		once  sync.Once
-		first error
-	)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	var sent atomic.Int64
 	stop := progress(ctx, io, func() string { return fmt.Sprintf("%d records sent", sent.Load()) })
 	defer stop()
-	promise := func(_ *kgo.Record, err error) {
-		if err == nil {
-			sent.Add(1)
-			return
-		}
-		once.Do(func() { first = err; cancel(err) })
-	}
-	readErr := p.read(ctx, io, func(r *kgo.Record) { client.Produce(ctx, r, promise) })
-	flushErr := client.Flush(ctx)
+	// An interrupt ends the reading; what has been read is still sent.
+	send, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	watch := p.watch(send, cancel, client, &sent)
+	readErr := p.readUntil(ctx, send, io, func(r *kgo.Record) {
+		client.Produce(send, r, func(_ *kgo.Record, err error) {
+			if err == nil {
+				sent.Add(1)
+			} else {
+				cancel(err) // the first failure explains the others
+			}
+		})
+	})
+	flushErr := client.Flush(send)
 	stop()
-	// The first failure of a record explains the others.
-	if err := errors.Join(readErr, flushErr); first == nil && err != nil {
-		first = err
+	failure := context.Cause(send)
+	cancel(nil)
+	watch.Wait()
+	switch {
+	case failure != nil:
+	case readErr != nil:
+		failure = readErr
+	default:
+		failure = flushErr
 	}
-	if first != nil {
-		return fmt.Errorf("produce to %s: %d records were sent, then: %w", topic, sent.Load(), first)
+	if failure != nil {
+		return fmt.Errorf("produce to %s: %d records were sent, then: %w", topic, sent.Load(), failure)
 	}
 	return nil
+}
+
+// readUntil reads until the input ends, the command is interrupted or sending has
+// failed. A read from a terminal cannot be called off: it is left behind then, and
+// ends with the process.
+func (p *produceFlags) readUntil(interrupted, failed context.Context, io streams, send func(*kgo.Record)) error {
+	ctx, cancel := context.WithCancel(failed)
+	defer cancel()
+	defer context.AfterFunc(interrupted, cancel)()
+	done := make(chan error, 1)
+	go func() { done <- p.read(ctx, io, send) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+var errNoProgress = errors.New("no record has been acknowledged in the time of --timeout")
+
+// watch cancels when records wait and none has been acknowledged for the timeout.
+// The client's own limit would count from the timestamps of the records, which may
+// be old.
+func (p *produceFlags) watch(ctx context.Context, cancel context.CancelCauseFunc, client *kgo.Client, sent *atomic.Int64) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(max(p.timeout/20, time.Millisecond))
+		defer tick.Stop()
+		last, since := sent.Load(), time.Now()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if n := sent.Load(); n != last || client.BufferedProduceRecords() == 0 {
+				last, since = n, time.Now()
+			} else if time.Since(since) >= p.timeout {
+				cancel(errNoProgress)
+				return
+			}
+		}
+	})
+	return &wg
 }
 
 // read makes a record of each line.

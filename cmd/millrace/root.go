@@ -91,7 +91,7 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong usage or configuration;
   millrace consume orders --from-beginning --exit-at-end`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noCommand,
 	}
 	server := newServer(io)
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return server.RunE(cmd, nil) }
@@ -109,6 +109,38 @@ func (e *usageError) Unwrap() error { return e.err }
 func isUsage(err error) bool {
 	var u *usageError
 	return errors.As(err, &u)
+}
+
+// noCommand refuses what is no command of cmd, and suggests the one that was meant.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.SuggestionsMinimumDistance <= 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	return &usageError{fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], hint)}
+}
+
+// group makes cmd a command that only has commands: alone it prints its help.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = noCommand
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return cmd
+}
+
+// atMost is cobra.MaximumNArgs with an error of usage.
+func atMost(n int) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > n {
+			return &usageError{fmt.Errorf("%q is one argument too many", args[n])}
+		}
+		return nil
+	}
 }
 
 // exactly is cobra.ExactArgs with a message that names what is missing.

@@ -35,11 +35,14 @@ defaults, FILE, environment variables (MILLRACE_LOG_DIRS for log.dirs), --overri
 		Example: `  millrace server
   millrace server /etc/millrace/server.properties --override log.retention.hours=24
   MILLRACE_LISTENERS=PLAINTEXT://:9092 MILLRACE_ADVERTISED_LISTENERS=PLAINTEXT://kafka.example:9092 millrace server`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			src := config.Sources{Environ: os.Environ(), Overrides: overrides}
 			if len(args) == 1 {
 				src.File = args[0]
+				if _, err := os.Stat(src.File); err != nil {
+					return usagef("the settings cannot be read: %w", err)
+				}
 			}
 			return serve(cmd.Context(), io, src, grace)
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ func newTopics(io streams) *cobra.Command {
 	}
 	conn.flags(cmd)
 	cmd.AddCommand(topicsCreate(io, conn), topicsList(io, conn), topicsDescribe(io, conn), topicsAlter(io, conn), topicsDelete(io, conn))
-	return cmd
+	return group(cmd)
 }
 
 // withAdmin runs f with an admin client.
@@ -207,7 +208,7 @@ func describeTopics(ctx context.Context, adm *kadm.Client, names []string) ([]to
 			continue
 		}
 		found = append(found, d.Topic)
-		v := topicView{Name: d.Topic, ID: d.ID.String(), Configs: map[string]string{}}
+		v := topicView{Name: d.Topic, ID: base64.RawURLEncoding.EncodeToString(d.ID[:]), Configs: map[string]string{}}
 		for _, p := range d.Partitions.Sorted() {
 			v.Partitions = append(v.Partitions, partitionView{
 				Partition: p.Partition, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch,
