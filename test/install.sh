@@ -1,33 +1,48 @@
 #!/usr/bin/env bash
-# Installs the clients that the system tests drive: kcat from the distribution, and
-# checks for the tools that fetch the others. What cannot be had is named; the tests
-# that need it then say that they are skipped, and CI=true makes that an error.
+# Installs the clients that the system tests drive: kcat, and Java with Maven and
+# Node.js with npm, with which the tests fetch Kafka's Java client and kafkajs. What
+# cannot be had is named; the tests that need it then say that they are skipped, and
+# CI=true makes that an error.
 set -uo pipefail
+export DEBIAN_FRONTEND=noninteractive
 
 missing=()
+updated=false
 
-apt_install() { # apt_install COMMAND PACKAGE
-	command -v "$1" >/dev/null && return
-	if command -v apt-get >/dev/null; then
-		local sudo=""
-		[ "$(id -u)" -eq 0 ] || sudo="sudo -n"
-		$sudo apt-get install -y --no-install-recommends "$2" >/dev/null 2>&1 ||
-			{ $sudo apt-get update >/dev/null 2>&1 &&
-				$sudo apt-get install -y --no-install-recommends "$2" >/dev/null 2>&1; }
-	elif command -v brew >/dev/null; then
-		brew install "$1" >/dev/null 2>&1
-	fi
-	command -v "$1" >/dev/null || missing+=("$2 (command $1)")
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-apt_install kcat kcat
-apt_install gcc gcc # the race detector links with it
-apt_install mvn maven
-apt_install javac default-jdk-headless
-apt_install npm npm
+apt_get() { # apt_get PACKAGE...
+	as_root apt-get install -y --no-install-recommends "$@" >/dev/null 2>&1 && return
+	$updated && return 1
+	updated=true
+	as_root apt-get update >/dev/null 2>&1
+	as_root apt-get install -y --no-install-recommends "$@" >/dev/null 2>&1
+}
+
+need() { # need COMMAND "DEBIAN PACKAGES" HOMEBREW_FORMULA
+	command -v "$1" >/dev/null && return
+	echo "installing $1"
+	if command -v apt-get >/dev/null; then
+		# shellcheck disable=SC2086 # several packages
+		apt_get $2
+	elif command -v brew >/dev/null; then
+		brew install "$3" >/dev/null 2>&1
+	fi
+	command -v "$1" >/dev/null || missing+=("$1 (Debian: $2; Homebrew: $3)")
+}
+
+need kcat kcat kcat
+need gcc "gcc libc6-dev" gcc # the race detector links with it
+need javac default-jdk-headless openjdk
+need mvn maven maven
+need node nodejs node
+need npm npm node
 
 if [ ${#missing[@]} -gt 0 ]; then
-	echo "These could not be installed; the tests that drive them will be skipped:"
+	echo "These could not be installed, for want of a package manager, the right to use it or a"
+	echo "network; the tests that drive them will be skipped:"
 	printf '  %s\n' "${missing[@]}"
 	[ "${CI:-}" != true ] || exit 1
 fi
