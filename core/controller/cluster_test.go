@@ -179,6 +179,8 @@ type cluster struct {
 	log    *slog.Logger
 	random *rand.Rand
 	sender func(from int32) controller.Sender
+	// observer hears of all controllers; it may be nil.
+	observer controller.Observer
 }
 
 func newCluster(t testing.TB, log *slog.Logger, seed uint64) *cluster {
@@ -238,6 +240,7 @@ func (c *cluster) start(id int32) *broker {
 	b.ctl, err = controller.New(controller.Config{
 		BrokerID: id, Sender: c.sender(id), Clock: core.SystemClock{},
 		Random: rand.New(rand.NewPCG(c.random.Uint64(), c.random.Uint64())), Log: c.log,
+		Observer: c.observer,
 		Metadata: b.meta, Feed: b.feed, Rules: func() controller.Rules { return rules{} },
 		Settings: func() controller.Settings {
 			c.mu.Lock()

@@ -1,12 +1,15 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -425,4 +428,39 @@ func checkEnd(t *testing.T, s *scraper, store *shaky) {
 		t.Errorf("a broker without directories says %v", err)
 	}
 	s.is("without directories", map[string]float64{"millrace_offline_replicas": 3, "millrace_log_dir_offline": 1})
+}
+
+// journal keeps the lines that a broker logs.
+type journal struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lines.Write(p)
+}
+
+// TestFailedDirectoryIsLogged: an operator reads which partitions are gone and what to
+// do, and the broker ends when nothing is left.
+func TestFailedDirectoryIsLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, log := newShaky(), &journal{}
+		b := brokertest.Start(t, append(store.option(t), broker.WithLog(slog.New(slog.NewJSONHandler(log, nil))))...)
+		w := dial(t, b)
+		w.ask(createTopic("lost"))
+		store.fail()
+		<-b.Done()
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		for _, want := range []string{
+			`a partition is offline; check the disk of its directory`, `"topic":"lost","partition":0,"dir":`, `the broker cannot go on`,
+		} {
+			if n := strings.Count(log.lines.String(), want); n != 1 {
+				t.Errorf("the log has %q %d times:\n%s", want, n, log.lines.String())
+			}
+		}
+	})
 }
