@@ -29,6 +29,7 @@ type outbox struct {
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
+	held    bool // nothing is sent before the broker has been told everything at once
 	live    liveBrokers
 	batches []*batch
 	wake    chan struct{} // capacity one
@@ -59,7 +60,7 @@ func newBatch() *batch {
 func newOutbox(l *leadership, b *metadata.Broker) *outbox {
 	o := &outbox{
 		l: l, log: l.log.With("to", b.ID), broker: *b, controller: l.cfg.BrokerID, epoch: l.epoch,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), held: true,
 	}
 	o.ctx, o.cancel = context.WithCancel(l.ctx)
 	return o
@@ -110,6 +111,19 @@ func (o *outbox) brokersChanged(live liveBrokers) {
 // everything says that what follows names all there is.
 func (o *outbox) everything() {
 	o.edit(nil, func(b *batch) { b.fullStates, b.fullMetas = true, true })
+}
+
+// release lets a new outbox send. Until then what it is to say may be there in part:
+// a request that claims to name everything and does not would make the broker take
+// the rest for gone.
+func (o *outbox) release() {
+	o.mu.Lock()
+	o.held = false
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
 }
 
 // clashes reports whether the batch speaks of another topic of that name: its end
@@ -166,7 +180,7 @@ func (o *outbox) run() {
 func (o *outbox) next() (*batch, bool) {
 	for {
 		o.mu.Lock()
-		if len(o.batches) > 0 && o.ctx.Err() == nil {
+		if len(o.batches) > 0 && !o.held && o.ctx.Err() == nil {
 			b := o.batches[0]
 			o.batches = slices.Delete(o.batches, 0, 1)
 			o.mu.Unlock()

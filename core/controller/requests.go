@@ -93,6 +93,7 @@ func (l *leadership) tellAll(o *outbox) {
 			o.state(tp, l.stateEntry(t, tp, p, false))
 		}
 	}
+	o.release()
 }
 
 // liveBrokers are the live brokers as requests carry them.
