@@ -44,6 +44,11 @@ type Task struct {
 	Committed int64
 	// Producers are the producers that the partition knows, by id.
 	Producers map[int64]LastRecord
+	// Emptied is told the offsets of abort markers, ascending, of whose transactions no
+	// batch is left. It is called before the first such marker can go, so that whoever
+	// tells consumers which transactions were aborted forgets these: a consumer would
+	// look for the marker in vain. It may be told the same ones again. May be nil.
+	Emptied func(ctx context.Context, markers []int64) error
 	// Now is the time of the round, against which delete horizons are held.
 	Now             time.Time
 	DeleteRetention time.Duration // delete.retention.ms
@@ -141,6 +146,7 @@ type run struct {
 	t       Task
 	l       Limits
 	aborted *aborted // nil until a transactional batch is met
+	emptied []int64  // abort markers of the group at hand; see Task.Emptied
 	out     Result
 }
 
@@ -257,8 +263,8 @@ func (r *run) rewrite(ctx context.Context, g group) (err error) {
 	}
 	defer func() { err = errors.Join(err, rep.Abort()) }()
 	c := r.c
-	c.out = c.out[:0]
-	var before, after int64
+	c.out, r.emptied = c.out[:0], r.emptied[:0]
+	var after int64
 	push := func() error {
 		if len(c.out) == 0 {
 			return nil
@@ -272,7 +278,6 @@ func (r *run) rewrite(ctx context.Context, g group) (err error) {
 		return err
 	}
 	err = c.scan.batches(ctx, max(g.from, start), g.to, func(b record.Batch) error {
-		before += int64(len(b))
 		v, err := r.judge(ctx, b)
 		if err != nil {
 			return err
@@ -287,6 +292,9 @@ func (r *run) rewrite(ctx context.Context, g group) (err error) {
 	})
 	if err == nil {
 		err = push()
+	}
+	if err == nil && len(r.emptied) > 0 && r.t.Emptied != nil {
+		err = r.t.Emptied(ctx, r.emptied)
 	}
 	if err == nil {
 		err = rep.Commit(ctx)
@@ -313,7 +321,7 @@ type verdict struct {
 func (r *run) judge(ctx context.Context, b record.Batch) (v verdict, err error) {
 	id := b.ProducerID()
 	if b.IsControl() {
-		_, isMarker, err := marker(b)
+		m, isMarker, err := marker(b)
 		if err != nil {
 			return v, err
 		}
@@ -321,6 +329,9 @@ func (r *run) judge(ctx context.Context, b record.Batch) (v verdict, err error) 
 		case isMarker:
 			v.endsUnseen = !r.c.observed[id]
 			delete(r.c.observed, id)
+			if v.endsUnseen && !m.Commit {
+				r.emptied = append(r.emptied, b.LastOffset())
+			}
 			v.drop = v.endsUnseen && b.HasDeleteHorizon() && b.FirstTimestamp() <= r.t.Now.UnixMilli()
 		case b.Count() == 0:
 			v.drop = true

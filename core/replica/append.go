@@ -190,7 +190,7 @@ func (p *Partition) rollDue(cfg *config.Topic, end, maxTS, now int64) bool {
 	if p.segment.first >= 0 && maxTS >= 0 {
 		waited = maxTS - p.segment.first
 	}
-	return waited > cfg.SegmentTime.Milliseconds()-p.segment.jitter
+	return waited > segmentTime(cfg).Milliseconds()-p.segment.jitter
 }
 
 // roll closes the active segment and begins one at the log's end. The write lock is
@@ -338,6 +338,7 @@ func (p *Partition) TruncateTo(ctx context.Context, offset int64) (end int64, er
 	if end, err = p.log.TruncateTo(ctx, offset); err != nil {
 		return 0, p.failed("truncate", err)
 	}
+	p.clean.cut(end)
 	ctx = context.WithoutCancel(ctx) // what belongs together is not left half done
 	if c, changed := p.epochCache().truncateEnd(end); changed {
 		if err := p.storeEpochs(ctx, c); err != nil {

@@ -8,10 +8,10 @@ import (
 )
 
 // mark is what is written down of one log.
-type mark struct{ highWatermark, start, recovery int64 }
+type mark struct{ highWatermark, start, recovery, cleaner int64 }
 
 func (p *Partition) mark() mark {
-	k := mark{highWatermark: p.hw.Load(), start: p.start.Load()}
+	k := mark{highWatermark: p.hw.Load(), start: p.start.Load(), cleaner: p.clean.point.Load()}
 	p.mu.Lock()
 	k.recovery = p.flushed
 	p.mu.Unlock()
@@ -49,7 +49,7 @@ func (m *Manager) unpark(tp core.TopicPartition) checkpoints {
 
 func (k mark) checkpoints(tp core.TopicPartition) checkpoints {
 	at := func(offset int64) map[core.TopicPartition]int64 { return map[core.TopicPartition]int64{tp: offset} }
-	return checkpoints{highWatermarks: at(k.highWatermark), starts: at(k.start), recovery: at(k.recovery)}
+	return checkpoints{highWatermarks: at(k.highWatermark), starts: at(k.start), recovery: at(k.recovery), cleaner: at(k.cleaner)}
 }
 
 // checkpoint writes one kind of checkpoint of all logs.
@@ -68,6 +68,9 @@ func (m *Manager) checkpoint(ctx context.Context, kind core.CheckpointKind) erro
 		case core.RecoveryPoints:
 			at[tp] = k.recovery
 		case core.CleanerPoints:
+			if k.cleaner > 0 {
+				at[tp] = k.cleaner
+			}
 		}
 	}
 	for tp, k := range m.parked {
@@ -127,6 +130,9 @@ func (m *Manager) Checkpoint(ctx context.Context) error {
 		if err := m.checkpoint(ctx, kind); err != nil {
 			return fmt.Errorf("write a checkpoint: %w", err)
 		}
+	}
+	if err := m.checkpointCleaner(ctx); err != nil {
+		return fmt.Errorf("write a checkpoint: %w", err)
 	}
 	return nil
 }

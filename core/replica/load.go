@@ -97,6 +97,7 @@ func (m *Manager) readCheckpoints(ctx context.Context) (ck checkpoints, err erro
 		{core.HighWatermarks, &ck.highWatermarks, "high watermarks"},
 		{core.LogStarts, &ck.starts, "log starts"},
 		{core.RecoveryPoints, &ck.recovery, "recovery points"},
+		{core.CleanerPoints, &ck.cleaner, "cleaner points"},
 	} {
 		if *c.to, err = m.o.Storage.Checkpoints(ctx, c.kind); err != nil {
 			return ck, fmt.Errorf("read the checkpoint of %s: %w", c.name, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/compact"
 	"github.com/millrace/millrace/core/config"
 	"github.com/millrace/millrace/core/record"
 )
@@ -50,6 +51,9 @@ type Options struct {
 	OnAllOffline func(err error)
 	// Observer hears of what is going on. May be nil.
 	Observer Observer
+	// Cleaner gives the current settings of compaction. Whether it is enabled is asked
+	// for once, by Start. Nil means that nothing is compacted in the background.
+	Cleaner func() config.Cleaner
 
 	Timing
 }
@@ -137,6 +141,8 @@ type Manager struct {
 	// checkpointing serialises the writing of checkpoints, and guards parked.
 	checkpointing sync.Mutex
 	parked        map[core.TopicPartition]mark
+
+	compaction compaction
 }
 
 // NewManager makes a manager without partitions. It starts nothing: see Load and
@@ -150,6 +156,7 @@ func NewManager(o Options) (*Manager, error) {
 		o.Observer = noObserver{}
 	}
 	m := &Manager{o: o, log: o.Log, controllerEpoch: -1, retain: make(chan *Partition, rolledAtOnce)}
+	m.compaction.throttle = compact.NewThrottle(o.Clock)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.expiration.Store(o.ProducerExpiration.Milliseconds())
 	m.table.Store(&table{})
@@ -275,6 +282,7 @@ type PartitionInfo struct {
 	UnderMinISR   bool
 	Producers     int
 	Offline       error // why it does not serve; nil when it does
+	Uncleanable   error // why its log is not compacted though it should be
 }
 
 // Partitions describes every hosted partition, by topic and number.
@@ -288,7 +296,7 @@ func (m *Manager) Partitions() []PartitionInfo {
 }
 
 func (p *Partition) info() PartitionInfo {
-	i := PartitionInfo{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir, LeaderEpoch: noEpoch, Producers: int(p.producerCount.Load())}
+	i := PartitionInfo{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir, LeaderEpoch: noEpoch, Producers: int(p.producerCount.Load()), Uncleanable: p.Uncleanable()}
 	i.Start, i.LastStable, i.HighWatermark, i.End = p.start.Load(), p.lso.Load(), p.hw.Load(), p.end.Load()
 	i.Lag = i.End - i.HighWatermark
 	if ro := p.role.Load(); ro != nil {

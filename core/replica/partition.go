@@ -69,6 +69,7 @@ type Partition struct {
 	lso   atomic.Int64 // last stable offset
 
 	producerCount atomic.Int64
+	clean         cleaning
 
 	// write serialises what changes the log, and guards what must agree with it.
 	write      sync.Mutex
@@ -289,6 +290,7 @@ func (p *Partition) offline(cause error, noReads bool) {
 // more. It closes the log, cleanly: with a producer snapshot, everything flushed.
 // It is safe to call twice.
 func (p *Partition) shut(ctx context.Context, clean bool) error {
+	p.clean.stop()
 	p.write.Lock()
 	defer p.write.Unlock()
 	if p.removed {

@@ -13,7 +13,7 @@ import (
 
 // checkpoints are what was written down of all logs.
 type checkpoints struct {
-	highWatermarks, starts, recovery map[core.TopicPartition]int64
+	highWatermarks, starts, recovery, cleaner map[core.TopicPartition]int64
 }
 
 // open opens the log of a partition and rebuilds all that is kept of it. A log that
@@ -23,6 +23,7 @@ func (m *Manager) open(ctx context.Context, id core.LogID, ck checkpoints) *Part
 	p := &Partition{m: m, tp: id.TopicPartition, dir: id.Dir, meter: m.o.Observer.Topic(id.Topic), snapshot: -1}
 	p.nameTopic(id.TopicID)
 	p.cfg.Store(cfg)
+	p.clean.point.Store(ck.cleaner[p.tp])
 	lc := cfg.LogConfig()
 	lc.RecoveryPoint = ck.recovery[id.TopicPartition]
 	log, rec, err := m.o.Storage.Open(ctx, id, lc)
@@ -66,6 +67,7 @@ func (p *Partition) load(ctx context.Context, rec core.Recovered, ck checkpoints
 	}
 	p.start.Store(start)
 	p.end.Store(end)
+	p.clean.point.Store(min(p.clean.point.Load(), end))
 	p.hw.Store(min(max(ck.highWatermarks[p.tp], start), end))
 	now := p.m.nowMS()
 	p.lastFlush = now

@@ -25,6 +25,7 @@ func (m *Manager) Start() {
 	}
 	m.spawn(m.retentionLoop)
 	m.spawn(m.watchStorage)
+	m.startCompaction()
 }
 
 // every calls f at the interval until the manager closes.
