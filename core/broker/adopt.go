@@ -105,7 +105,7 @@ func (a *adoption) run(ctx context.Context, s core.Storage, found []replica.Foun
 		if _, err := session.Commit(ctx, core.Set(tree.ProducerIDBlockPath, block.Encode(), core.AnyVersion)); err != nil {
 			return fmt.Errorf("leave out the producer ids in use: %w", err)
 		}
-		a.log.Warn("topics were found in the log directories and registered, with retention switched off: their settings are not in there; set them with `millrace config`",
+		a.log.Warn("topics were found in the log directories and registered, with retention switched off: their settings are not in there; set them with `millrace config alter`",
 			"topics", len(topics), "partitions", len(found), "cluster", a.clusterID)
 	}
 	_, err = session.Commit(ctx, core.Create(tree.ClusterIDPath, tree.EncodeClusterID(a.clusterID)))
