@@ -40,7 +40,8 @@ bench-short: ## each Go benchmark once, to see that they run
 	go test -run '^$$' -bench . -benchtime 1x ./...
 
 docs: ## write the generated pages of docs/ again
-	go test ./core/config ./core/telemetry -run Docs -update
+	go test ./core/config ./core/telemetry -update
+	cd test && go test ./clients -run TestClients -update
 
 cross: ## see that it builds where it does not live
 	GOOS=linux GOARCH=arm64 go build ./... 

@@ -31,8 +31,8 @@ func newDumpLog(io streams) *cobra.Command {
 	d := &dump{out: io.out}
 	cmd := &cobra.Command{
 		Use: "dump-log FILE|DIR...", Short: "Print and check the files of a partition's directory", Args: atLeastOne("FILE or DIR"),
-		Long: `Prints the batches of .log files and the entries of .index, .timeindex and
-.snapshot files and of checkpoints, and checks them: sizes, checksums, order of
+		Long: `Prints the batches of .log files and the entries of .index, .timeindex,
+.txnindex and .snapshot files and of checkpoints, and checks them: sizes, checksums, order of
 offsets, records inside the batches, index entries against the log beside them. A
 directory stands for all the files in it. The broker need not be stopped; of a
 segment that it is writing, the preallocated tail of zeros is no damage.`,

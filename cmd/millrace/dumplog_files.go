@@ -22,6 +22,7 @@ const (
 	indexFile
 	timeIndexFile
 	snapshotFile
+	txnIndexFile
 	textFile
 )
 
@@ -37,6 +38,8 @@ func kindOf(path string) fileKind {
 		return timeIndexFile
 	case ".snapshot":
 		return snapshotFile
+	case ".txnindex":
+		return txnIndexFile
 	}
 	switch {
 	case strings.HasSuffix(name, "-checkpoint"), name == "partition.metadata", name == "meta.properties":
@@ -45,7 +48,7 @@ func kindOf(path string) fileKind {
 	return unknownFile
 }
 
-var errUnknownFile = errors.New("not a file that dump-log knows: want .log, .index, .timeindex, .snapshot, *-checkpoint, partition.metadata or meta.properties")
+var errUnknownFile = errors.New("not a file that dump-log knows: want .log, .index, .timeindex, .txnindex, .snapshot, *-checkpoint, partition.metadata or meta.properties")
 
 func (d *dump) file(path string) error {
 	switch kindOf(path) {
@@ -57,6 +60,8 @@ func (d *dump) file(path string) error {
 		return d.timeIndex(path)
 	case snapshotFile:
 		return d.snapshot(path)
+	case txnIndexFile:
+		return d.txnIndex(path)
 	case textFile:
 		return d.text(path)
 	default:
@@ -261,6 +266,47 @@ func (d *dump) snapshot(path string) error {
 		}
 		if err := d.line(&v, "producerId: %d producerEpoch: %d lastSequence: %d lastOffset: %d offsetDelta: %d timestamp: %d coordinatorEpoch: %d currentTxnFirstOffset: %d",
 			v.ProducerID, v.Epoch, v.LastSequence, v.LastOffset, v.OffsetDelta, v.Timestamp, v.CoordinatorEpoch, v.TxnFirstOffset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abortedEntry is an entry of a .txnindex file.
+type abortedEntry struct {
+	ProducerID       int64 `json:"producer_id"`
+	FirstOffset      int64 `json:"first_offset"`
+	LastOffset       int64 `json:"last_offset"`
+	LastStableOffset int64 `json:"last_stable_offset"`
+}
+
+func (d *dump) txnIndex(path string) error {
+	const entry = 34
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := d.title(path); err != nil {
+		return err
+	}
+	be := binary.BigEndian
+	last := int64(-1)
+	for pos := 0; pos < len(data); pos += entry {
+		e := data[pos:]
+		if len(e) < entry {
+			d.damaged(path, int64(pos), "%d bytes left over after entries of %d", len(e), entry)
+			return nil
+		}
+		v := abortedEntry{int64(be.Uint64(e[2:])), int64(be.Uint64(e[10:])), int64(be.Uint64(e[18:])), int64(be.Uint64(e[26:]))}
+		if version := be.Uint16(e); version != 0 {
+			d.damaged(path, int64(pos), "version %d, not 0", version)
+		}
+		if v.FirstOffset > v.LastOffset || v.LastOffset <= last {
+			d.damaged(path, int64(pos), "transaction from %d to %d after one that ends at %d", v.FirstOffset, v.LastOffset, last)
+		}
+		last = v.LastOffset
+		if err := d.line(&v, "producerId: %d firstOffset: %d lastOffset: %d lastStableOffset: %d",
+			v.ProducerID, v.FirstOffset, v.LastOffset, v.LastStableOffset); err != nil {
 			return err
 		}
 	}

@@ -58,8 +58,11 @@ func serve(ctx context.Context, io streams, src config.Sources, grace time.Durat
 	if err != nil {
 		return settingsError(err)
 	}
-	// From the first signal on, another one ends the process at once.
-	again := make(chan os.Signal, 1)
+	// The first signal ends ctx, and comes here too; a second one ends the process at
+	// once, whenever it comes.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
 	startErr := b.Start(ctx)
 	var failure error
 	switch {
@@ -74,17 +77,19 @@ func serve(ctx context.Context, io streams, src config.Sources, grace time.Durat
 			failure = b.Err()
 		}
 	}
-	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(again)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- b.Stop(stop) }()
-	select {
-	case err := <-done:
-		return errors.Join(failure, err)
-	case <-again:
-		return &exitError{exitForced, errors.New("ended by a second signal; the logs will be recovered at the next start")}
+	for received := 0; ; {
+		select {
+		case err := <-done:
+			return errors.Join(failure, err)
+		case <-signals:
+			if received++; received == 2 || ctx.Err() == nil {
+				return &exitError{exitForced, errors.New("ended by a second signal; the logs will be recovered at the next start")}
+			}
+		}
 	}
 }
 
