@@ -59,7 +59,7 @@ func (l *Log) Append(_ context.Context, b record.Batches) (core.Appended, error)
 	for rest := b; len(rest) > 0; {
 		n, roll := l.w.run(rest, cfg)
 		if roll {
-			if err = l.roll(rest.First().BaseOffset()); err != nil {
+			if err = l.roll(rollBase(rest.First(), l.end.Load())); err != nil {
 				break
 			}
 			out.Rolled = true
@@ -105,6 +105,15 @@ func (l *Log) check(b record.Batches, next int64, cfg *core.LogConfig) (int64, e
 	return next, nil
 }
 
+// rollBase is the base of the segment for a batch: where the log ends, so that a
+// recovery can tell a gap from a loss, unless the batch is too far from there.
+func rollBase(b record.Batch, end int64) int64 {
+	if b.LastOffset()-end <= math.MaxInt32 {
+		return end
+	}
+	return b.BaseOffset()
+}
+
 // run is how many bytes of b, in whole batches, fit into the active segment; roll
 // says that a new one is due before.
 func (w *writer) run(b record.Batches, cfg *core.LogConfig) (n int, roll bool) {
@@ -144,7 +153,7 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 		}
 	}
 	if err := w.store(b); err != nil {
-		if dropped := w.dropReserve(); dropped != nil {
+		if dropped := w.withdraw(); dropped != nil {
 			return l.storageError("append to", errors.Join(err, dropped))
 		}
 		return err
@@ -161,7 +170,7 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 		if indexed && w.since > int64(cfg.IndexIntervalBytes) && !w.f.index.Load().full(1) {
 			if err := w.indexBatch(&h, pos); err != nil {
 				w.since, w.st, w.lastTS = since, st, lastTS
-				return l.storageError("append to", err)
+				return l.storageError("append to", errors.Join(err, w.withdraw()))
 			}
 			w.since = 0
 		}
@@ -170,6 +179,9 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 		next, rest = h.next(), r
 	}
 	w.size = pos
+	if !l.written.Load() {
+		l.written.Store(true)
+	}
 	w.st.touched = l.st.clock.Now()
 	l.positions.afterAppend(position{w.seg.base, next, pos})
 	w.seg.size.Store(pos)
@@ -288,8 +300,16 @@ func (w *writer) unmap() error {
 	return m.Close()
 }
 
-// dropReserve cuts the file to what it holds, so that nothing of a failed append
-// can come to light after a crash.
+// withdraw takes back what a failed append has written, durably: after a crash it
+// could follow what is appended next.
+func (w *writer) withdraw() error {
+	if err := w.dropReserve(); err != nil {
+		return err
+	}
+	return w.f.log.Sync()
+}
+
+// dropReserve cuts the file to what it holds.
 func (w *writer) dropReserve() error {
 	if err := w.unmap(); err != nil {
 		return err
@@ -323,6 +343,14 @@ func (w *writer) trim() error {
 		if err := w.indexTime(); err != nil {
 			return err
 		}
+	}
+	return w.trimIndexes()
+}
+
+// trimIndexes cuts the indexes to the entries that they have.
+func (w *writer) trimIndexes() error {
+	if w.f == nil {
+		return nil
 	}
 	if x := w.f.index.Load(); x != nil {
 		if err := x.trim(); err != nil {

@@ -29,7 +29,7 @@ func isBlob(name string) bool {
 	if name == "" || name == partitionFile || strings.HasPrefix(name, ".") || filepath.Base(name) != name {
 		return false
 	}
-	for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, deletedSuffix, cleanedSuffix, swapSuffix, vfs.TmpSuffix} {
+	for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, deletedSuffix, cleanedSuffix, swapSuffix, openSuffix, vfs.TmpSuffix} {
 		if strings.HasSuffix(name, suffix) {
 			return false
 		}
@@ -72,7 +72,11 @@ func (b *blobs) Put(_ context.Context, name string, data []byte) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := vfs.WriteFile(b.l.st.fs, path, data); err != nil {
+	err = vfs.WriteFile(b.l.st.fs, path, data)
+	if err == nil {
+		err = b.l.entry.syncParent(b.l.st.fs)
+	}
+	if err != nil {
 		sentinel := core.ErrStorage
 		if isNoSpace(err) {
 			sentinel = core.ErrNoSpace

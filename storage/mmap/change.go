@@ -56,7 +56,9 @@ func (l *Log) resume(seg *segment, f *files, cfg *core.LogConfig, closed bool) (
 		if err := f.unmap(); err != nil {
 			return writer{}, err
 		}
-		if err := r.write(seg.fs, seg.path); err != nil {
+		err = r.write(seg.fs, seg.path)
+		l.changedFiles()
+		if err != nil {
 			return writer{}, err
 		}
 		if next, st, last, ok, err = seg.tail(f, walk, false); err != nil || !ok {
@@ -111,10 +113,11 @@ func (l *Log) adopt(w writer) {
 // appended since.
 func (l *Log) create(base int64) (writer, error) {
 	seg := newSegment(l.st.fs, &l.st.cache, l.dir, base)
-	l.dirDirty.Store(true)
 	w, err := l.createFiles(seg)
+	// Not before: a flush that syncs the directory meanwhile must leave it dirty.
+	l.dirDirty.Store(true)
 	if err != nil {
-		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix} {
+		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, openSuffix} {
 			if left := seg.fs.Remove(seg.path + suffix); left != nil && !errors.Is(left, os.ErrNotExist) {
 				return writer{}, fmt.Errorf("create segment: %w: %w: %w", core.ErrStorage, left, err)
 			}
@@ -158,10 +161,20 @@ func (l *Log) roll(base int64) error {
 	if err := l.w.trim(); err != nil {
 		return err
 	}
+	l.written.Store(true)
+	if base == l.end.Load() {
+		// A power cut may keep the new segment and lose the end of the old one.
+		if err := mark(l.st.fs, l.dir, base); err != nil {
+			return err
+		}
+	} else if err := l.w.f.log.Sync(); err != nil {
+		return l.storageError("roll", err)
+	}
 	w, err := l.create(base)
 	if err != nil {
 		return err
 	}
+	w.seg.marked.Store(base == l.end.Load())
 	old := l.w
 	l.adopt(w)
 	segs := l.view.Load().segs
@@ -204,20 +217,32 @@ func (l *Log) cut(offset int64) error {
 	if err != nil {
 		return err
 	}
-	if err := l.entry.lower(end); err != nil {
+	l.written.Store(true)
+	defer l.changing()()
+	// Before the checkpoints, so that none that is being written goes beyond.
+	l.lowerFlushed(end)
+	if err := l.entry.lower(end, end); err != nil {
 		return err
 	}
-	defer l.changing()()
 	l.end.Store(end)
 	l.start.Store(min(l.start.Load(), end))
-	l.lowerFlushed(end)
 	l.view.Store(&view{segs[: i+1 : i+1]})
+	// What is reserved in them would look like entries.
+	if err := l.w.trimIndexes(); err != nil {
+		return err
+	}
 	if err := l.w.leave(); err != nil {
 		return err
 	}
 	// From the end, so that a crash in between leaves no hole.
 	for j := len(segs) - 1; j > i; j-- {
 		if err := l.remove(segs[j]); err != nil {
+			return err
+		}
+	}
+	// Before the file is cut: segments that came back would follow a hole.
+	if i < len(segs)-1 {
+		if err := l.st.fs.SyncDir(l.dir); err != nil {
 			return err
 		}
 	}
@@ -268,13 +293,18 @@ func (l *Log) cutPoint(seg *segment, offset int64) (pos, end int64, err error) {
 	return pos, prev, nil
 }
 
-// shorten cuts the files of a segment that is not open for writing.
+// shorten cuts the files of a segment that is not open for writing. The cut is
+// durable: batches that came back after a crash could follow those that are
+// appended now as if they belonged there.
 func (l *Log) shorten(seg *segment, pos, end int64) error {
 	log, err := seg.fs.OpenFile(seg.path+logSuffix, os.O_RDWR, 0o644)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(log.Truncate(pos), log.Close()); err != nil {
+	if err = log.Truncate(pos); err == nil {
+		err = log.Sync()
+	}
+	if err := errors.Join(err, log.Close()); err != nil {
 		return err
 	}
 	seg.size.Store(pos)
@@ -323,18 +353,24 @@ func (l *Log) ResetTo(_ context.Context, start int64) error {
 }
 
 func (l *Log) reset(start int64) error {
-	if err := l.entry.lower(start); err != nil {
+	segs := l.view.Load().segs
+	l.written.Store(true)
+	defer l.changing()()
+	l.lowerFlushed(min(start, segs[0].base))
+	if err := l.entry.lower(min(start, segs[0].base), start); err != nil {
 		return err
 	}
-	defer l.changing()()
 	if err := l.w.leave(); err != nil {
 		return err
 	}
-	segs := l.view.Load().segs
 	for j := len(segs) - 1; j >= 0; j-- {
 		if err := l.remove(segs[j]); err != nil {
 			return err
 		}
+	}
+	// Before there is a new one: what came back of the old ones would precede it.
+	if err := l.st.fs.SyncDir(l.dir); err != nil {
+		return err
 	}
 	w, err := l.create(start)
 	if err != nil {
@@ -402,6 +438,12 @@ func (l *Log) remove(s *segment) error {
 		names = append(names, name+deletedSuffix)
 	}
 	l.dirDirty.Store(true)
+	// Last: a recovery must not take the gap for one that was always there.
+	if s.marked.Load() {
+		if err := s.unmark(); err != nil {
+			return err
+		}
+	}
 	l.st.later(l.cfg.Load().DeleteDelay, func() {
 		for _, name := range names {
 			if err := s.fs.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {

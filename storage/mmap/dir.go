@@ -26,6 +26,8 @@ type dataDir struct {
 	mu  sync.Mutex // of what follows; writing a checkpoint holds it
 	at  [kinds]map[core.TopicPartition]int64
 	err error // why it is offline
+	// unsure: writing failed, and the file may hold what at has or what it should have.
+	unsure [kinds]bool
 }
 
 // logEntry is a log of the storage, open or not. Its fields are under Storage.mu
@@ -48,28 +50,63 @@ type logEntry struct {
 	delay      int64 // file.delete.delay.ms as last configured, as a time.Duration
 
 	fresh atomic.Bool // the directory's own entry is not durable
+	// suspect: the kernel may have dropped what it could not write, and a sync that
+	// succeeds proves nothing until the files are written anew.
+	suspect atomic.Bool
 }
 
-// lower keeps the checkpoints on disk from pointing beyond a log that is cut to
-// offset: after a crash, a recovery point above would hide what was written since
-// from recovery, and a log start above would empty the log.
-func (e *logEntry) lower(offset int64) error {
+// syncParent makes the directory's own entry durable.
+func (e *logEntry) syncParent(fs vfs.FS) error {
+	if !e.fresh.Swap(false) {
+		return nil
+	}
+	if err := fs.SyncDir(e.dd.path); err != nil {
+		e.fresh.Store(true)
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return nil
+}
+
+// distrust has the log's files written anew when it is opened next, by another
+// process if need be.
+func (e *logEntry) distrust(fs vfs.FS) {
+	e.suspect.Store(true)
+	f, err := fs.OpenFile(filepath.Join(e.dir, suspectFile), os.O_WRONLY|os.O_CREATE, 0o644)
+	if err == nil {
+		_ = f.Close() // empty
+	}
+}
+
+// trust ends that.
+func (e *logEntry) trust(fs vfs.FS) error {
+	if !e.suspect.Load() {
+		return nil
+	}
+	if err := fs.Remove(filepath.Join(e.dir, suspectFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	e.suspect.Store(false)
+	return nil
+}
+
+// lower keeps the checkpoints on disk from pointing beyond a log that is cut:
+// after a crash, a recovery point above would hide what was written since from
+// recovery, and a log start above would empty the log.
+func (e *logEntry) lower(recovery, start int64) error {
 	if e.future {
 		return nil
 	}
-	for _, kind := range []core.CheckpointKind{core.RecoveryPoints, core.LogStarts} {
-		if err := e.dd.lowerCheckpoint(kind, e.tp, offset); err != nil {
-			return err
-		}
+	if err := e.dd.lowerCheckpoint(core.RecoveryPoints, e.tp, recovery); err != nil {
+		return err
 	}
-	return nil
+	return e.dd.lowerCheckpoint(core.LogStarts, e.tp, start)
 }
 
 // openDir locks a directory, making it if need be, reads its files and settles
 // what a crash has left.
 func openDir(s *Storage, path string) (*dataDir, error) {
 	d := &dataDir{st: s, path: path}
-	if err := s.fs.MkdirAll(path, 0o755); err != nil {
+	if err := makeDir(s.fs, path); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	lock, err := s.fs.Lock(filepath.Join(path, lockFile))
@@ -84,6 +121,33 @@ func openDir(s *Storage, path string) (*dataDir, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return d, nil
+}
+
+// makeDir makes a directory and its parents durably. What exists may have been made
+// by a process that died before it was durable, so that is synced, too, as far as
+// this user may.
+func makeDir(fs vfs.FS, path string) error {
+	parent := filepath.Dir(path)
+	_, err := fs.Stat(path)
+	made := errors.Is(err, os.ErrNotExist)
+	if err != nil && !made {
+		return err
+	}
+	if parent == path {
+		return nil
+	}
+	if err := makeDir(fs, parent); err != nil {
+		return err
+	}
+	if made {
+		if err := fs.MkdirAll(path, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := fs.SyncDir(parent); err != nil && (made || !errors.Is(err, os.ErrPermission)) {
+		return err
+	}
+	return nil
 }
 
 func (d *dataDir) load() error {
@@ -164,11 +228,18 @@ func (d *dataDir) logs() ([]*logEntry, error) {
 	return all, nil
 }
 
-// checkpoint replaces a checkpoint file, unless it has that content already.
-func (d *dataDir) checkpoint(kind core.CheckpointKind, at map[core.TopicPartition]int64) error {
+// checkpoint replaces a checkpoint file, unless it has that content already. No
+// offset goes beyond what is flushed of a log in open that was cut: the cut has
+// lowered that, and will lower the checkpoint next.
+func (d *dataDir) checkpoint(kind core.CheckpointKind, at map[core.TopicPartition]int64, open map[core.TopicPartition]*Log) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.at[kind] != nil && maps.Equal(d.at[kind], at) || d.at[kind] == nil && len(at) == 0 {
+	for tp, offset := range at {
+		if l := open[tp]; l != nil && l.epoch.Load() > 0 {
+			at[tp] = min(offset, l.flushed.Load())
+		}
+	}
+	if !d.unsure[kind] && (d.at[kind] != nil && maps.Equal(d.at[kind], at) || d.at[kind] == nil && len(at) == 0) {
 		return nil
 	}
 	return d.write(kind, at)
@@ -181,6 +252,7 @@ func (d *dataDir) write(kind core.CheckpointKind, at map[core.TopicPartition]int
 		return err
 	}
 	err = vfs.WriteFile(d.st.fs, filepath.Join(d.path, name), formatCheckpoint(at))
+	d.unsure[kind] = err != nil
 	d.report(err)
 	if err != nil {
 		sentinel := core.ErrStorage
@@ -196,12 +268,15 @@ func (d *dataDir) write(kind core.CheckpointKind, at map[core.TopicPartition]int
 func (d *dataDir) lowerCheckpoint(kind core.CheckpointKind, tp core.TopicPartition, offset int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if at, ok := d.at[kind][tp]; !ok || at <= offset {
+	at, ok := d.at[kind][tp]
+	if (!ok || at <= offset) && !d.unsure[kind] {
 		return nil
 	}
-	at := maps.Clone(d.at[kind])
-	at[tp] = offset
-	return d.write(kind, at)
+	all := maps.Clone(d.at[kind])
+	if ok {
+		all[tp] = min(at, offset)
+	}
+	return d.write(kind, all)
 }
 
 // forget drops a log from all checkpoints.
@@ -209,7 +284,7 @@ func (d *dataDir) forget(tp core.TopicPartition) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for kind := range d.at {
-		if _, ok := d.at[kind][tp]; !ok {
+		if _, ok := d.at[kind][tp]; !ok && !d.unsure[kind] {
 			continue
 		}
 		at := maps.Clone(d.at[kind])

@@ -19,34 +19,52 @@ func (l *Log) Flush(ctx context.Context, upTo int64) error {
 	if l.flushed.Load() >= upTo {
 		return nil
 	}
-	select {
-	case l.flushing <- struct{}{}:
-	case <-ctx.Done():
-		return l.fail("flush", ctx.Err())
-	}
-	defer func() { <-l.flushing }()
 	for l.flushed.Load() < min(upTo, l.end.Load()) {
-		if err := l.usable("flush"); err != nil {
-			return err
+		l.stableEpoch() // not with the place in flushing: Close wants it while it holds l.mu
+		select {
+		case l.flushing <- struct{}{}:
+		case <-ctx.Done():
+			return l.fail("flush", ctx.Err())
 		}
-		l.stableEpoch()
-		if err := l.sync(); err != nil {
-			// What the kernel could not write it may have dropped: a second sync would
-			// succeed and prove nothing.
-			return l.storageError("flush", err)
+		err := l.flushOnce(upTo)
+		<-l.flushing
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// sync makes what the log holds now durable. The caller has the place in flushing.
-func (l *Log) sync() error {
+// flushOnce syncs unless somebody else has done it meanwhile. The caller has the
+// place in flushing.
+func (l *Log) flushOnce(upTo int64) error {
+	if err := l.usable("flush"); err != nil {
+		return err
+	}
+	if l.flushed.Load() >= min(upTo, l.end.Load()) {
+		return nil
+	}
+	if err := l.sync(false); err != nil {
+		return l.syncFailed(err)
+	}
+	return nil
+}
+
+// sync makes what the log holds now durable; closing says that the indexes of the
+// active segment will be trusted, too. The caller has the place in flushing.
+func (l *Log) sync(closing bool) error {
 	epoch := l.epoch.Load()
 	end := l.end.Load()
 	v := l.view.Load()
-	for _, s := range v.segs {
-		if err := s.sync(s == v.active()); err != nil && !errors.Is(err, errGone) {
+	for i, s := range v.segs {
+		active := i == len(v.segs)-1
+		if err := s.sync(active && !closing); err != nil && !errors.Is(err, errGone) {
 			return err
+		}
+		if !active && v.segs[i+1].marked.Load() {
+			if err := v.segs[i+1].unmark(); err != nil {
+				return err
+			}
 		}
 	}
 	if l.dirDirty.Swap(false) {
@@ -55,11 +73,8 @@ func (l *Log) sync() error {
 			return fmt.Errorf("sync directory: %w", err)
 		}
 	}
-	if l.entry.fresh.Swap(false) {
-		if err := l.st.fs.SyncDir(l.dd.path); err != nil {
-			l.entry.fresh.Store(true)
-			return fmt.Errorf("sync directory: %w", err)
-		}
+	if err := l.entry.syncParent(l.st.fs); err != nil {
+		return err
 	}
 	l.flushMu.Lock()
 	defer l.flushMu.Unlock()
@@ -103,6 +118,42 @@ func (s *segment) sync(active bool) error {
 	return nil
 }
 
+// syncFailed takes the log offline: what the kernel could not write it may have
+// dropped, and a second sync would succeed and prove nothing. A want of descriptors
+// only kept the sync from being tried.
+func (l *Log) syncFailed(err error) error {
+	if isShortage(err) {
+		return l.fail("flush", err)
+	}
+	return l.storageError("flush", err)
+}
+
+// syncIndexes makes the closed segments that end by offset durable, indexes
+// included: a recovery point of offset or more keeps recovery from looking at them.
+func (l *Log) syncIndexes(offset int64) error {
+	segs := l.view.Load().segs
+	for i, s := range segs[:len(segs)-1] {
+		if segs[i+1].base > offset {
+			break
+		}
+		err := s.sync(false)
+		if err == nil && segs[i+1].marked.Load() {
+			err = segs[i+1].unmark()
+			l.dirDirty.Store(true)
+		}
+		if err != nil && !errors.Is(err, errGone) {
+			return l.syncFailed(err)
+		}
+	}
+	if l.dirDirty.Swap(false) {
+		if err := l.st.fs.SyncDir(l.dir); err != nil {
+			l.dirDirty.Store(true)
+			return l.syncFailed(err)
+		}
+	}
+	return nil
+}
+
 func syncFile(fs vfs.FS, name string) error {
 	f, err := vfs.Open(fs, name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -125,8 +176,8 @@ func (l *Log) Close() error {
 	defer func() { <-l.flushing }()
 	var err error
 	if l.offline.Load() == nil && l.w.seg != nil {
-		if err = l.w.trim(); err == nil && (l.flushed.Load() < l.end.Load() || l.dirDirty.Load()) {
-			err = l.sync()
+		if err = l.w.trim(); err == nil && (l.written.Load() || l.flushed.Load() < l.end.Load() || l.dirDirty.Load()) {
+			err = l.sync(true)
 		}
 	} else {
 		err = errors.New("it was offline")

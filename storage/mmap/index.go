@@ -111,6 +111,7 @@ func (x *index) reserve(n int) error {
 		err = f.Truncate(int64(size))
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
+		x.reserved = -1 // whatever it is now, trimming has to cut it
 		return err
 	}
 	x.reserved = size

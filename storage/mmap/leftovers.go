@@ -50,8 +50,8 @@ func settle(fs vfs.FS, log *slog.Logger, dir string) ([]int64, error) {
 			if base, ok := parseSegmentName(name, logSuffix); ok {
 				bases = append(bases, base)
 			}
-		case strings.HasSuffix(name, indexSuffix), strings.HasSuffix(name, timeSuffix):
-			stem := strings.TrimSuffix(strings.TrimSuffix(name, indexSuffix), timeSuffix)
+		case strings.HasSuffix(name, indexSuffix), strings.HasSuffix(name, timeSuffix), strings.HasSuffix(name, openSuffix):
+			stem := strings.TrimSuffix(name, filepath.Ext(name))
 			if base, ok := parseSegmentName(stem, ""); ok {
 				others = append(others, base)
 			}
@@ -72,7 +72,7 @@ func settle(fs vfs.FS, log *slog.Logger, dir string) ([]int64, error) {
 	}
 	for _, base := range others {
 		if !slices.Contains(bases, base) {
-			drop = append(drop, segmentName(base)+indexSuffix, segmentName(base)+timeSuffix)
+			drop = append(drop, segmentName(base)+indexSuffix, segmentName(base)+timeSuffix, segmentName(base)+openSuffix)
 		}
 	}
 	for _, name := range drop {

@@ -53,7 +53,7 @@ func (s *Storage) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (
 		err = errors.Join(core.ErrClosed, l.abandon())
 	}
 	if err != nil {
-		e.opening = false
+		e.opening, e.settled = false, false // what was begun may be on disk or not
 		if created {
 			delete(s.entries, entryKey{e.tp, e.future})
 		}
@@ -106,6 +106,7 @@ func (s *Storage) newEntry(id core.LogID) (*logEntry, error) {
 		counts[e.dd]++
 	}
 	var best *dataDir
+	bestOffline := false
 	for _, d := range s.dirs {
 		d.mu.Lock()
 		offline := d.err != nil
@@ -114,8 +115,11 @@ func (s *Storage) newEntry(id core.LogID) (*logEntry, error) {
 			if filepath.Clean(id.Dir) == d.path {
 				best = d
 			}
-		} else if !offline && (best == nil || counts[d] < counts[best]) {
-			best = d
+			continue
+		}
+		// One that is offline is the last resort: if it works again this brings it back.
+		if best == nil || bestOffline && !offline || bestOffline == offline && counts[d] < counts[best] {
+			best, bestOffline = d, offline
 		}
 	}
 	switch {
@@ -139,6 +143,9 @@ func (s *Storage) newEntry(id core.LogID) (*logEntry, error) {
 // openEntry makes the directory what it should be and recovers the log.
 func (s *Storage) openEntry(ctx context.Context, e *logEntry, id core.LogID, cfg core.LogConfig, created bool) (*Log, core.Recovered, error) {
 	if created {
+		if _, err := s.fs.Stat(e.dir); !errors.Is(err, os.ErrNotExist) {
+			e.settled = false // an attempt before that failed has left something
+		}
 		if err := s.fs.MkdirAll(e.dir, 0o755); err != nil {
 			return nil, core.Recovered{}, e.failure(err)
 		}
@@ -167,7 +174,10 @@ func (e *logEntry) failure(err error) error {
 	case errors.Is(err, core.ErrCorrupt), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
-	e.dd.reportError(err)
+	if !isShortage(err) {
+		e.distrust(e.dd.st.fs)
+		e.dd.reportError(err)
+	}
 	return fmt.Errorf("%w: %w", core.ErrStorage, err)
 }
 
@@ -178,8 +188,10 @@ func (s *Storage) logClosed(l *Log, clean bool) {
 	e := l.entry
 	e.open, e.opening, e.settled = nil, false, clean
 	e.delay = int64(l.cfg.Load().DeleteDelay)
+	// The end of a log that was not closed in order is no recovery point.
+	e.start, e.end = l.start.Load(), -1
 	if clean {
-		e.start, e.end = l.start.Load(), l.end.Load()
+		e.end = l.end.Load()
 	}
 }
 
@@ -208,14 +220,18 @@ func (s *Storage) Delete(_ context.Context, id core.LogID) error {
 	case e.opening:
 		return fmt.Errorf("delete log %s: %w", id.TopicPartition, core.ErrLogOpen)
 	}
+	// First of all: what the checkpoints say must not be taken for a later log of the
+	// same name.
+	if !id.Future {
+		if err := e.dd.forget(id.TopicPartition); err != nil {
+			return fmt.Errorf("delete log %s: %w", id.TopicPartition, err)
+		}
+	}
 	if err := s.discard(e); err != nil {
 		return fmt.Errorf("delete log %s: %w", id.TopicPartition, e.failure(err))
 	}
 	delete(s.entries, key)
-	if id.Future {
-		return nil
-	}
-	return e.dd.forget(id.TopicPartition)
+	return nil
 }
 
 // discard renames the directory of a log and has it removed later.
@@ -259,6 +275,10 @@ func (s *Storage) Promote(_ context.Context, id core.LogID) error {
 				return fmt.Errorf("promote log %s: %w", id.TopicPartition, err)
 			}
 		}
+	}
+	// The recovery point was that of the log before.
+	if err := f.dd.lowerCheckpoint(core.RecoveryPoints, id.TopicPartition, max(0, f.end)); err != nil {
+		return fmt.Errorf("promote log %s: %w", id.TopicPartition, err)
 	}
 	dir := filepath.Join(f.dd.path, id.String())
 	err := s.fs.Rename(f.dir, dir)

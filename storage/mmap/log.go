@@ -38,6 +38,8 @@ type Log struct {
 	flushing chan struct{}
 	// dirDirty: the directory has entries that are not durable.
 	dirDirty atomic.Bool
+	// written: files have changed since the log was opened, or recovered.
+	written atomic.Bool
 	// repairing is held by a reader that makes indexes anew.
 	repairing sync.Mutex
 
@@ -101,13 +103,17 @@ func (l *Log) usable(doing string) error {
 }
 
 // broken turns an error of the file system into what the contract says: a full
-// disk leaves the log as it is, anything else takes it offline.
+// disk or a want of descriptors leaves the log as it is, anything else takes it
+// offline.
 func (l *Log) broken(doing string, err error) error {
 	if l.offline.Load() != nil && errors.Is(err, core.ErrStorage) {
 		return err
 	}
 	if isNoSpace(err) && !errors.Is(err, core.ErrStorage) {
 		return l.fail(doing, fmt.Errorf("%w: %w", core.ErrNoSpace, err))
+	}
+	if isShortage(err) && !errors.Is(err, core.ErrStorage) {
+		return l.fail(doing, err)
 	}
 	return l.storageError(doing, err)
 }
@@ -118,6 +124,7 @@ func (l *Log) storageError(doing string, err error) error {
 		err = fmt.Errorf("%w: %w", core.ErrStorage, err)
 	}
 	if l.offline.CompareAndSwap(nil, &err) {
+		l.entry.distrust(l.st.fs)
 		l.st.log.Error("log is offline", "log", l.name, "dir", l.dir, "doing", doing, "error", err)
 	}
 	return l.fail(doing, err)
@@ -125,6 +132,11 @@ func (l *Log) storageError(doing string, err error) error {
 
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// isShortage reports errors that are not the disk's and may pass.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // Bounds implements core.LogReader.
@@ -223,6 +235,12 @@ func (l *Log) walkStats(s *segment, f *files, w *walker) (next int64, st stats, 
 	return r.next, r.st, true
 }
 
+// changedFiles notes that files were made or replaced.
+func (l *Log) changedFiles() {
+	l.written.Store(true)
+	l.dirDirty.Store(true)
+}
+
 // reindex replaces the indexes of a closed segment that do not match its log.
 func (l *Log) reindex(s *segment, f *files, w *walker) (rebuilt, error) {
 	l.st.log.Warn("indexes do not match the log and are made anew", "segment", s.path)
@@ -231,7 +249,18 @@ func (l *Log) reindex(s *segment, f *files, w *walker) (rebuilt, error) {
 		return r, err
 	}
 	r.finish()
-	if err := r.write(s.fs, s.path); err != nil {
+	err = r.write(s.fs, s.path)
+	l.changedFiles()
+	if err != nil {
+		return r, err
+	}
+	// The next recovery may trust them without a look.
+	for _, suffix := range []string{indexSuffix, timeSuffix} {
+		if err := syncFile(s.fs, s.path+suffix); err != nil {
+			return r, err
+		}
+	}
+	if err := s.fs.SyncDir(l.dir); err != nil {
 		return r, err
 	}
 	s.dropFiles() // the next look-up maps the new ones

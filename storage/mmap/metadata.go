@@ -18,6 +18,9 @@ const (
 	cleanFile     = ".kafka_cleanshutdown"
 	metaFile      = "meta.properties"
 	partitionFile = "partition.metadata"
+	// suspectFile is in a partition's directory after the disk failed; see
+	// logEntry.suspect.
+	suspectFile = ".suspect"
 )
 
 // formatPartition is partition.metadata, without a newline at the end as in Kafka.

@@ -18,9 +18,12 @@ const (
 	deletedSuffix = ".deleted"
 	cleanedSuffix = ".cleaned"
 	swapSuffix    = ".swap"
-	deleteDir     = "-delete"
-	futureDir     = "-future"
-	strayDir      = "-stray"
+	// openSuffix marks a segment, by an empty file, as long as the end of the one
+	// before may not be on disk; Kafka has no use for it and leaves it alone.
+	openSuffix = ".unflushed"
+	deleteDir  = "-delete"
+	futureDir  = "-future"
+	strayDir   = "-stray"
 
 	maxFileName = 255
 	offsetWidth = 20 // digits of the offset in a file name

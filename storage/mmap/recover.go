@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
+	"os"
 	"path/filepath"
 
 	"github.com/millrace/millrace/core"
@@ -20,6 +23,20 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 		return nil, core.Recovered{}, err
 	}
 	rec := core.Recovered{Clean: e.settled}
+	l.dirDirty.Store(!e.settled || e.fresh.Load())
+	if !e.settled {
+		// Another process may have made what is here, or removed what is not, and not
+		// synced it.
+		if err := s.fs.SyncDir(e.dir); err != nil {
+			return nil, core.Recovered{}, err
+		}
+		e.fresh.Store(true)
+	}
+	if _, err := s.fs.Stat(filepath.Join(e.dir, suspectFile)); err == nil {
+		e.suspect.Store(true)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, rec, err
+	}
 	start := max(e.start, 0)
 	point := max(cfg.RecoveryPoint, e.end, 0)
 	if !e.future {
@@ -27,7 +44,10 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 		point = max(point, e.dd.checkpointed(core.RecoveryPoints, e.tp))
 	}
 	if len(bases) == 0 {
-		return l, rec, l.begin(start)
+		if err := l.begin(start); err != nil {
+			return nil, rec, err
+		}
+		return l, rec, e.trust(s.fs)
 	}
 	segs := make([]*segment, len(bases))
 	for i, base := range bases {
@@ -43,6 +63,9 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 	if err := l.resumeSegments(ctx, e.settled, point, &rec); err != nil {
 		return nil, rec, errors.Join(err, l.abandon())
 	}
+	if err := l.regainTrust(); err != nil {
+		return nil, rec, errors.Join(err, l.abandon())
+	}
 	v := l.view.Load()
 	end := v.active().next.Load()
 	l.end.Store(end)
@@ -51,6 +74,11 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 		l.flushed.Store(end)
 	} else {
 		l.flushed.Store(min(point, end))
+		// A recovery point beyond the end would hide what is appended next from the next
+		// recovery.
+		if err := e.lower(end, math.MaxInt64); err != nil {
+			return nil, rec, errors.Join(err, l.abandon())
+		}
 	}
 	if l.start.Load() > end {
 		// What the start says was removed is gone for good; what came after it was lost.
@@ -63,6 +91,18 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 		return nil, rec, errors.Join(err, l.abandon())
 	}
 	return l, rec, nil
+}
+
+// regainTrust is after a recovery that has written anew what the kernel may have
+// dropped.
+func (l *Log) regainTrust() error {
+	if !l.entry.suspect.Load() {
+		return nil
+	}
+	if err := l.st.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	return l.entry.trust(l.st.fs)
 }
 
 // begin makes the first segment.
@@ -85,7 +125,15 @@ func (l *Log) resumeSegments(ctx context.Context, clean bool, point int64, rec *
 	segs := l.view.Load().segs
 	from := len(segs)
 	if !clean {
-		from = l.view.Load().find(point)
+		// The one before a marked segment was closed after it was last synced: what was
+		// reserved may still be in its files.
+		for from = l.view.Load().find(point); from > 0; from-- {
+			if marked, err := l.isMarked(segs[from].base); err != nil {
+				return err
+			} else if !marked {
+				break
+			}
+		}
 	}
 	for _, s := range segs[:min(from, len(segs)-1)] {
 		s.synced.Store(true)
@@ -153,21 +201,35 @@ func (l *Log) recoverFrom(ctx context.Context, i int, point int64, rec *core.Rec
 		if err != nil {
 			return err
 		}
-		if !cut {
-			continue
+		if cut {
+			l.view.Store(&view{segs[: i+1 : i+1]})
+			return nil
 		}
-		// What comes after a hole is not part of the log.
-		for j := len(segs) - 1; j > i; j-- {
-			rec.Truncated += segs[j].size.Load()
-			l.st.log.Warn("segment beyond the end of the log is dropped", "segment", segs[j].path)
-			if err := l.remove(segs[j]); err != nil {
-				return err
-			}
-		}
-		l.view.Store(&view{segs[: i+1 : i+1]})
-		return nil
 	}
 	return nil
+}
+
+// dropAfter removes the segments after s, durably: what comes after a hole is not
+// part of the log, and must not follow what is appended next.
+func (l *Log) dropAfter(s *segment, rec *core.Recovered) error {
+	segs := l.view.Load().segs
+	for j := len(segs) - 1; segs[j] != s; j-- {
+		rec.Truncated += segs[j].size.Load()
+		l.st.log.Warn("segment beyond the end of the log is dropped", "segment", segs[j].path)
+		if err := l.remove(segs[j]); err != nil {
+			return err
+		}
+	}
+	return l.st.fs.SyncDir(l.dir)
+}
+
+// isMarked looks for the mark of the segment at base.
+func (l *Log) isMarked(base int64) (bool, error) {
+	_, err := l.st.fs.Stat(filepath.Join(l.dir, segmentName(base)+openSuffix))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // recoverSegment checks one segment, cuts its file to the batches that are whole,
@@ -181,7 +243,7 @@ func (l *Log) recoverSegment(s *segment, point, nextBase int64, rec *core.Recove
 	}
 	defer func() { err = errors.Join(err, c.f.Close()) }()
 	r := rebuilt{base: s.base, interval: int64(cfg.IndexIntervalBytes), limit: int64(cfg.IndexBytes), next: s.base, st: noStats()}
-	why := ""
+	why, from := "", int64(0) // from: where what may not be on disk begins
 	for r.size < c.size && why == "" {
 		var h header
 		if h, why, err = c.check(r.size, r.next, s.base, point); err != nil {
@@ -190,6 +252,8 @@ func (l *Log) recoverSegment(s *segment, point, nextBase int64, rec *core.Recove
 		if why == "" {
 			if h.next() > point {
 				rec.Scanned += h.size
+			} else {
+				from = r.size + h.size
 			}
 			r.add(&h)
 		}
@@ -197,31 +261,84 @@ func (l *Log) recoverSegment(s *segment, point, nextBase int64, rec *core.Recove
 	if nextBase >= 0 {
 		r.finish()
 	}
-	if r.size < c.size {
-		lost, err := c.lostBytes(r.size)
+	lost, err := c.lostBytes(r.size)
+	if err != nil {
+		return false, err
+	}
+	hole := false
+	if nextBase >= 0 {
+		marked, err := l.isMarked(nextBase)
 		if err != nil {
 			return false, err
 		}
-		if err := c.f.Truncate(r.size); err != nil {
-			return false, err
-		}
-		if lost > 0 {
-			rec.Truncated += lost
-			rec.Reason = fmt.Sprintf("%s: cut at position %d, offset %d: %s", s.path+logSuffix, r.size, r.next, why)
-			l.st.log.Warn("log is cut", "file", s.path+logSuffix, "position", r.size, "offset", r.next, "bytes", lost, "reason", why)
-		}
+		l.markSeen(nextBase, marked)
 		// Zeros are what was reserved. Before a segment that follows without a gap
 		// nothing is missing.
-		cut = lost > 0 || nextBase >= 0 && r.next != nextBase
-		if cut && lost == 0 {
-			rec.Reason = fmt.Sprintf("%s: ends at offset %d, but the next segment begins at %d", s.path+logSuffix, r.next, nextBase)
-			l.st.log.Warn("log is cut", "file", s.path+logSuffix, "position", r.size, "offset", r.next, "reason", rec.Reason)
+		hole = r.next != nextBase && (marked || r.size < c.size)
+	}
+	if lost > 0 {
+		rec.Truncated += lost
+		rec.Reason = fmt.Sprintf("%s: cut at position %d, offset %d: %s", s.path+logSuffix, r.size, r.next, why)
+		l.st.log.Warn("log is cut", "file", s.path+logSuffix, "position", r.size, "offset", r.next, "bytes", lost, "reason", why)
+	} else if hole {
+		rec.Reason = fmt.Sprintf("%s: ends at offset %d, but the next segment begins at %d", s.path+logSuffix, r.next, nextBase)
+		l.st.log.Warn("log is cut", "file", s.path+logSuffix, "position", r.size, "offset", r.next, "reason", rec.Reason)
+	}
+	// The log ends here. The later segments go before the file is cut: a crash in
+	// between must find again what is wrong.
+	cut = lost > 0 || hole
+	if cut && nextBase >= 0 {
+		if err := l.dropAfter(s, rec); err != nil {
+			return false, err
 		}
+	}
+	if err := l.mend(c, r.size, from, lost > 0); err != nil {
+		return false, err
 	}
 	s.size.Store(r.size)
 	s.next.Store(r.next)
-	if err := r.write(s.fs, s.path); err != nil {
+	err = r.write(s.fs, s.path)
+	l.changedFiles()
+	if err != nil {
 		return false, fmt.Errorf("rebuild indexes of %s: %w", filepath.Base(s.path), err)
 	}
 	return cut, nil
+}
+
+// mend cuts a file to the batches that are whole and, where the disk is suspect,
+// writes anew what lies from a position on. A cut through what was written is made
+// durable, for the same reason as that of a truncation.
+func (l *Log) mend(c *checker, size, from int64, torn bool) error {
+	if size < c.size {
+		if err := c.f.Truncate(size); err != nil {
+			return err
+		}
+		c.size = size
+	}
+	suspect := l.entry.suspect.Load()
+	if suspect {
+		for at := from; at < size; {
+			b, err := c.bytes(at, checkBuffer)
+			if err != nil {
+				return err
+			}
+			if len(b) == 0 {
+				return io.ErrUnexpectedEOF
+			}
+			if _, err := c.f.WriteAt(b, at); err != nil {
+				return err
+			}
+			at += int64(len(b))
+		}
+	}
+	if torn || suspect {
+		return c.f.Sync()
+	}
+	return nil
+}
+
+// markSeen notes whether the segment at base is marked.
+func (l *Log) markSeen(base int64, marked bool) {
+	segs := l.view.Load().segs
+	segs[l.view.Load().find(base)].marked.Store(marked)
 }

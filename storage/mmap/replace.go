@@ -110,6 +110,10 @@ func (r *replacement) Commit(context.Context) error {
 	if err := r.write(); err != nil {
 		return l.broken(doing, err)
 	}
+	// Until the log is on disk up to there, recovery takes a gap for a loss.
+	if err := l.syncIndexes(r.to); err != nil {
+		return err
+	}
 	last := r.old[len(r.old)-1]
 	touched := l.stats(last).touched
 	if err := l.lockWrite(doing); err != nil {

@@ -54,6 +54,7 @@ type segment struct {
 
 	used   atomic.Bool // since the cache looked last
 	synced atomic.Bool // closed and known to be on disk, indexes included
+	marked atomic.Bool // there is a mark that the segment before may not be on disk
 	cached bool        // in the cache's list; under the cache's lock
 
 	mu     sync.Mutex
@@ -239,6 +240,9 @@ func (s *segment) tail(f *files, w *walker, closed bool) (next int64, st stats, 
 		indexed = record.NoTimestamp
 	}
 	pos := int64(max(last.pos, 0))
+	if !closed && f.times.Load().full(2) {
+		pos = 0 // what came after the time index was full has no entries
+	}
 	for pos < size {
 		h, whole, err := w.header(pos)
 		if err != nil || !whole {

@@ -250,13 +250,23 @@ func number(b bool) int {
 }
 
 // Checkpoint implements core.Storage. Each directory has the partitions that are
-// in it; those of no directory go to the first.
+// in it; those of no directory go to the first. A recovery point is written once
+// everything that it lets a recovery trust is durable, and not above what is
+// flushed of an open log that was cut meanwhile.
 func (s *Storage) Checkpoint(_ context.Context, kind core.CheckpointKind, at map[core.TopicPartition]int64) error {
 	if _, err := checkpointFile(kind); err != nil {
 		return err
 	}
 	if err := s.usable("write checkpoint"); err != nil {
 		return err
+	}
+	open := map[core.TopicPartition]*Log{}
+	if kind == core.RecoveryPoints {
+		for tp := range at {
+			if e := s.entries[entryKey{tp, false}]; e != nil && e.open != nil {
+				open[tp] = e.open
+			}
+		}
 	}
 	split := make(map[*dataDir]map[core.TopicPartition]int64, len(s.dirs))
 	for _, d := range s.dirs {
@@ -272,8 +282,13 @@ func (s *Storage) Checkpoint(_ context.Context, kind core.CheckpointKind, at map
 	dirs := s.dirs
 	s.mu.Unlock()
 	var err error
+	for tp, l := range open {
+		if serr := l.syncIndexes(at[tp]); serr != nil {
+			return fmt.Errorf("write checkpoint: %w", serr)
+		}
+	}
 	for _, d := range dirs {
-		err = errors.Join(err, d.checkpoint(kind, split[d]))
+		err = errors.Join(err, d.checkpoint(kind, split[d], open))
 	}
 	return err
 }
@@ -417,7 +432,7 @@ func (s *Storage) closeDir(d *dataDir) error {
 			starts = put(starts, e.tp, e.start)
 		}
 	}
-	if err := errors.Join(d.checkpoint(core.RecoveryPoints, points), d.checkpoint(core.LogStarts, starts)); err != nil {
+	if err := errors.Join(d.checkpoint(core.RecoveryPoints, points, nil), d.checkpoint(core.LogStarts, starts, nil)); err != nil {
 		return err
 	}
 	if !clean {

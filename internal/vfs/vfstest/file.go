@@ -25,17 +25,15 @@ func (f *file) enter(op string, write bool) error {
 	if err := f.d.enter(); err != nil {
 		return pathError(op, f.name, err)
 	}
-	err := error(nil)
 	switch {
 	case f.done:
-		err = os.ErrClosed
+		f.d.mu.Unlock()
+		return pathError(op, f.name, os.ErrClosed)
 	case write && !f.writable:
-		err = syscall.EBADF
-	default:
-		return nil
+		f.d.mu.Unlock()
+		return pathError(op, f.name, syscall.EBADF)
 	}
-	f.d.mu.Unlock()
-	return pathError(op, f.name, err)
+	return nil
 }
 
 // ReadAt implements io.ReaderAt.

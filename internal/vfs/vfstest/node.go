@@ -82,6 +82,7 @@ func (n *node) info(name string) fs.FileInfo {
 	return info{name: name, size: int64(len(n.data)), dir: n.dir, mtime: n.mtime}
 }
 
+// info implements fs.FileInfo.
 type info struct {
 	name  string
 	size  int64
@@ -89,11 +90,22 @@ type info struct {
 	mtime time.Time
 }
 
-func (i info) Name() string       { return i.name }
-func (i info) Size() int64        { return i.size }
+// Name implements fs.FileInfo.
+func (i info) Name() string { return i.name }
+
+// Size implements fs.FileInfo.
+func (i info) Size() int64 { return i.size }
+
+// ModTime implements fs.FileInfo.
 func (i info) ModTime() time.Time { return i.mtime }
-func (i info) IsDir() bool        { return i.dir }
-func (i info) Sys() any           { return nil }
+
+// IsDir implements fs.FileInfo.
+func (i info) IsDir() bool { return i.dir }
+
+// Sys implements fs.FileInfo.
+func (i info) Sys() any { return nil }
+
+// Mode implements fs.FileInfo.
 func (i info) Mode() os.FileMode {
 	if i.dir {
 		return os.ModeDir | 0o755
@@ -118,8 +130,6 @@ func (n *node) forgetMappings() {
 	}
 }
 
-func pages(size int64) int { return int((size + pageSize - 1) / pageSize) }
-
 // page is the range of page p in a buffer of a length.
 func page(p, length int) (from, to int) {
 	return min(p*pageSize, length), min((p+1)*pageSize, length)
@@ -142,7 +152,9 @@ func (n *node) setSize(size int64) {
 		}
 		// The page that the cut goes through is written again without what was cut off.
 		if p := int(size / pageSize); size%pageSize != 0 {
+			n.dirty[p] = true
 			delete(n.fresh, p)
+			delete(n.lost, p)
 		}
 	} else {
 		n.data = slices.Grow(n.data, int(size-old))[:size]
