@@ -117,6 +117,20 @@ func readSegment(index string) (segment, error) {
 	return s, err
 }
 
+// openIndex reads an index file and the log beside it.
+func (d *dump) openIndex(path string) (base int64, data []byte, seg segment, err error) {
+	if base, err = baseOffset(path); err != nil {
+		d.damaged(path, 0, "%s", err)
+	}
+	if data, err = os.ReadFile(path); err != nil {
+		return base, nil, seg, err
+	}
+	if seg, err = readSegment(path); err != nil {
+		return base, nil, seg, err
+	}
+	return base, data, seg, d.title(path)
+}
+
 // offsetEntry is an entry of an .index file.
 type offsetEntry struct {
 	Offset   int64 `json:"offset"`
@@ -124,19 +138,8 @@ type offsetEntry struct {
 }
 
 func (d *dump) index(path string) error {
-	base, err := baseOffset(path)
+	base, data, seg, err := d.openIndex(path)
 	if err != nil {
-		d.damaged(path, 0, "%s", err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	seg, err := readSegment(path)
-	if err != nil {
-		return err
-	}
-	if err := d.title(path); err != nil {
 		return err
 	}
 	last := offsetEntry{-1, -1}
@@ -169,19 +172,8 @@ type timeEntry struct {
 }
 
 func (d *dump) timeIndex(path string) error {
-	base, err := baseOffset(path)
+	base, data, seg, err := d.openIndex(path)
 	if err != nil {
-		d.damaged(path, 0, "%s", err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	seg, err := readSegment(path)
-	if err != nil {
-		return err
-	}
-	if err := d.title(path); err != nil {
 		return err
 	}
 	last := timeEntry{-1, -1}
