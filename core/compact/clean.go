@@ -215,18 +215,20 @@ func (r *run) indexBatch(b record.Batch) error {
 	if err != nil {
 		return err
 	}
-	var f fields
-	base := b.BaseOffset()
-	for n := b.Count(); n > 0; n-- {
-		if !f.parse(records) {
+	base, ahead := b.BaseOffset(), &r.c.filter.ahead
+	ahead.reset(&r.c.table, b, records)
+	for {
+		f, key, ok := ahead.next()
+		if !ok {
 			return malformed(b)
 		}
-		records = records[f.size:]
-		if offset := base + f.offsetDelta; f.hasKey && offset >= r.t.From && !r.c.table.put(f.key, offset) {
+		if f == nil {
+			return nil
+		}
+		if offset := base + f.offsetDelta; f.hasKey && offset >= r.t.From && !r.c.table.put(key, offset) {
 			return errFull
 		}
 	}
-	return nil
 }
 
 func malformed(b record.Batch) error {

@@ -32,7 +32,7 @@ func (f *fields) parse(p []byte) bool {
 	if i < 0 || n > int64(len(p)-i) {
 		return false
 	}
-	f.hasKey = n >= 0
+	f.hasKey, f.key = n >= 0, nil
 	if f.hasKey {
 		f.key = p[i : i+int(n) : i+int(n)]
 		i += int(n)

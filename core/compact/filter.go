@@ -28,6 +28,7 @@ type filter struct {
 	now         int64 // ms
 	horizon     int64 // delete horizon for tombstones that are seen for the first time, ms
 
+	ahead   lookahead
 	plain   []byte // decompressed records
 	kept    []byte // those that stay
 	shifted []byte // with other timestamp deltas
@@ -111,10 +112,14 @@ func (f *filter) choose(b record.Batch, stats *Result) (o outcome, err error) {
 	o.whole, o.maxTS = true, record.NoTimestamp
 	f.kept = f.kept[:0]
 	from, pos := 0, 0 // what stays and is not in kept yet
-	var r fields
-	for n := b.Count(); n > 0; n-- {
-		if !r.parse(records[pos:]) {
+	f.ahead.reset(f.table, b, records)
+	for {
+		r, key, ok := f.ahead.next()
+		if !ok {
 			return o, malformed(b)
+		}
+		if r == nil {
+			break
 		}
 		keep := true
 		if offset := base + r.offsetDelta; offset <= latest {
@@ -125,7 +130,7 @@ func (f *filter) choose(b record.Batch, stats *Result) (o outcome, err error) {
 			case r.tombstone && expired:
 				keep = false
 			default:
-				keep = offset >= f.table.get(r.key)
+				keep = offset >= f.table.get(key)
 			}
 		}
 		if keep {
@@ -138,9 +143,6 @@ func (f *filter) choose(b record.Batch, stats *Result) (o outcome, err error) {
 			from = pos + r.size
 		}
 		pos += r.size
-	}
-	if pos != len(records) {
-		return o, malformed(b)
 	}
 	if o.whole {
 		o.records = records

@@ -46,17 +46,35 @@ func (t *table) reset(keys, bytes int64, load float64) {
 	t.key = hashKey{binary.LittleEndian.Uint64(secret[:]), binary.LittleEndian.Uint64(secret[8:])}
 }
 
-// find is the slot of a key, or the empty one where it belongs.
-func (t *table) find(key []byte) *slot {
+// digest is the hash of a key.
+type digest struct{ lo, hi uint64 }
+
+func (t *table) digest(key []byte) digest {
 	lo, hi := t.key.sum(key)
-	i, _ := bits.Mul64(hi, uint64(len(t.slots)))
+	return digest{lo, hi}
+}
+
+// touch brings the slots of several keys into the processor's caches at once: one
+// after the other the misses would be most of what a round costs. The answer means
+// nothing; it keeps the compiler from leaving the reads out.
+func (t *table) touch(keys []digest) (sum int64) {
+	for i := range keys {
+		n, _ := bits.Mul64(keys[i].hi, uint64(len(t.slots)))
+		sum |= t.slots[n].at
+	}
+	return sum
+}
+
+// find is the slot of a key, or the empty one where it belongs.
+func (t *table) find(d digest) *slot {
+	i, _ := bits.Mul64(d.hi, uint64(len(t.slots)))
 	for {
 		s := &t.slots[i]
 		if s.at == 0 {
-			s.lo, s.hi = lo, hi // of no consequence until at is set
+			s.lo, s.hi = d.lo, d.hi // of no consequence until at is set
 			return s
 		}
-		if s.lo == lo && s.hi == hi {
+		if s.lo == d.lo && s.hi == d.hi {
 			return s
 		}
 		if i++; i == uint64(len(t.slots)) {
@@ -66,7 +84,7 @@ func (t *table) find(key []byte) *slot {
 }
 
 // put notes an offset of a key. ok is false where the table is full.
-func (t *table) put(key []byte, offset int64) (ok bool) {
+func (t *table) put(key digest, offset int64) (ok bool) {
 	s := t.find(key)
 	if s.at == 0 {
 		if t.n >= t.max {
@@ -79,4 +97,4 @@ func (t *table) put(key []byte, offset int64) (ok bool) {
 }
 
 // get is the newest offset of a key; -1 where the table has none.
-func (t *table) get(key []byte) int64 { return t.find(key).at - 1 }
+func (t *table) get(key digest) int64 { return t.find(key).at - 1 }

@@ -34,14 +34,14 @@ func TestTable(t *testing.T) {
 			t.Fatalf("%d slots, %d keys at most", len(x.slots), x.max)
 		}
 		for i := range 900 {
-			if !x.put(fmt.Append(nil, "key", i), int64(i)) {
+			if !x.put(x.digest(fmt.Append(nil, "key", i)), int64(i)) {
 				t.Fatalf("full after %d", i)
 			}
 		}
-		if x.put([]byte("one more"), 1) || x.get([]byte("one more")) != -1 {
+		if x.put(x.digest([]byte("one more")), 1) || x.get(x.digest([]byte("one more"))) != -1 {
 			t.Fatal("it takes more than it should")
 		}
-		if !x.put([]byte("key7"), 1007) {
+		if !x.put(x.digest([]byte("key7")), 1007) {
 			t.Fatal("a key that is there is refused")
 		}
 		for i := range 900 {
@@ -49,7 +49,7 @@ func TestTable(t *testing.T) {
 			if i == 7 {
 				want = 1007
 			}
-			if got := x.get(fmt.Append(nil, "key", i)); got != want {
+			if got := x.get(x.digest(fmt.Append(nil, "key", i))); got != want {
 				t.Fatalf("key %d: %d", i, got)
 			}
 		}
@@ -61,7 +61,7 @@ func TestTable(t *testing.T) {
 		t.Fatalf("%d slots, %d keys at most", len(x.slots), x.max)
 	}
 	x.reset(0, 0, 0.9)
-	if !x.put(nil, 0) || x.get(nil) != 0 || x.get([]byte{0}) != -1 {
+	if !x.put(x.digest(nil), 0) || x.get(x.digest(nil)) != 0 || x.get(x.digest([]byte{0})) != -1 {
 		t.Fatal("the smallest table")
 	}
 }
