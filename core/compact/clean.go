@@ -11,10 +11,10 @@ import (
 )
 
 var (
-	// ErrOldFormat: the log has messages of the formats before record batches (magic 0
+	// ErrOldFormat says that the log has messages of the formats before record batches (magic 0
 	// and 1), as Kafka wrote before 0.11.
 	ErrOldFormat = errors.New("compaction knows record batches of magic 2 only")
-	// ErrTableTooSmall: a single batch has more keys than the table of offsets holds;
+	// ErrTableTooSmall says that a single batch has more keys than the table of offsets holds;
 	// log.cleaner.dedupe.buffer.size is too small.
 	ErrTableTooSmall = errors.New("log.cleaner.dedupe.buffer.size, divided by log.cleaner.threads, is too small for the keys of one batch")
 )

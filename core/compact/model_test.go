@@ -147,7 +147,7 @@ func (r *modelRun) restart() {
 		}
 		r.storage = r.reopen()
 	}
-	l, _, err := r.storage.Open(context.Background(), id(), r.log.cfg)
+	l, _, err := r.storage.Open(context.Background(), id(), r.cfg)
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -166,6 +166,13 @@ func TestCompactionKeepsProducers(t *testing.T) {
 	if got[0] != 3 {
 		t.Fatalf("fetched %v: the last batch of the producer is not there", got)
 	}
+	at, err := p.Offsets(t.Context(), replica.MaxTimestampOffset, -1, replica.ReadUncommitted)
+	if err != nil || at.Offset <= 3 {
+		t.Fatalf("the newest record is at %+v, %v: offset 3 has no record any more", at, err)
+	}
+	if at, err = p.Offsets(t.Context(), 1, -1, replica.ReadUncommitted); err != nil || at.Offset <= 3 {
+		t.Fatalf("the first record since 1 ms is at %+v, %v", at, err)
+	}
 	all, err := p.Producers()
 	if err != nil || len(all) != 1 || all[0].LastSequence != 3 {
 		t.Fatalf("producers %+v, %v", all, err)

@@ -108,7 +108,32 @@ func (p *Partition) newest(ctx context.Context, start, end int64) (OffsetAt, err
 	if err != nil || b == nil {
 		return none, err
 	}
+	if b.Count() == 0 {
+		// Compaction has left the header alone, for the producer's state.
+		if b, err = p.newestOfWalk(ctx, start, end); err != nil || b == nil {
+			return none, err
+		}
+	}
 	return p.search(b, func(records []byte) (record.Found, bool, error) { return record.FindMaxTimestamp(b, records) })
+}
+
+// newestOfWalk finds the first batch with the highest timestamp among those that have
+// records; nil where there is none.
+func (p *Partition) newestOfWalk(ctx context.Context, start, end int64) (record.Batch, error) {
+	best, at := record.NoTimestamp, int64(-1)
+	err := p.walk(ctx, start, end, func(b record.Batch) {
+		if b.Count() > 0 && b.MaxTimestamp() > best {
+			best, at = b.MaxTimestamp(), b.BaseOffset()
+		}
+	})
+	if err != nil || at < 0 {
+		return nil, err
+	}
+	chunk, err := p.log.Read(ctx, core.ReadRequest{From: max(at, start), Below: end, MinOneBatch: true})
+	if err != nil {
+		return nil, err
+	}
+	return readBatch(chunk)
 }
 
 // OffsetsBefore implements Leader.

@@ -233,7 +233,7 @@ func replaceUnderReaders(h *harness) {
 
 // replaceReopen closes in order and not, at each stage.
 func replaceReopen(h *harness) {
-	l, r := h.replaceLog()
+	_, r := h.replaceLog()
 	h.replace(r, 10, 30, 13, 22)
 	want := slices.Concat(seq(0, 10), []int64{13, 22}, seq(30, 40))
 	h.reopen()
