@@ -279,7 +279,7 @@ type Bound interface {
 	BoundTo(ctx context.Context) (id Identity, ok bool, err error)
 }
 
-// ErrChanged: what a Replacement was to take the place of is not there any more as
+// ErrChanged says that what a Replacement was to take the place of is not there as
 // it was; begin again.
 var ErrChanged = errors.New("log was changed meanwhile")
 
