@@ -2,12 +2,14 @@ package replica_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -50,11 +52,27 @@ func (b *broker) stopAll() {
 	}
 }
 
-// killed is a copy of a directory as it is now: what SIGKILL would leave.
+// killed is a copy of a directory as it is now: what SIGKILL would leave. Files come
+// and go while it is made; a copy that missed one is made anew.
 func killed(t *testing.T, dir string) string {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	const attempts = 100
+	for n := range attempts {
+		to := filepath.Join(t.TempDir(), "copy"+strconv.Itoa(n))
+		err := copyTree(to, dir)
+		if err == nil {
+			return to
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("no copy of %s was whole in %d attempts", dir, attempts)
+	return ""
+}
+
+func copyTree(to, dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -71,10 +89,6 @@ func killed(t *testing.T, dir string) string {
 		}
 		return os.WriteFile(filepath.Join(to, rel), data, 0o644)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return to
 }
 
 func TestRestart(t *testing.T) {
