@@ -243,7 +243,9 @@ func (w *writer) room(n, segmentBytes int64) error {
 	err := w.f.log.Allocate(w.reserved, to-w.reserved)
 	if isNoSpace(err) && to > need {
 		to = need
-		err = w.f.log.Allocate(w.reserved, to-w.reserved)
+		if err = w.f.log.Allocate(w.reserved, to-w.reserved); err == nil {
+			err = w.f.log.Truncate(to) // the first attempt may have got further
+		}
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		w.plain = true

@@ -227,6 +227,9 @@ func (l *Log) cut(offset int64) error {
 	l.end.Store(end)
 	l.start.Store(min(l.start.Load(), end))
 	l.view.Store(&view{segs[: i+1 : i+1]})
+	if err := retireAll(segs[i+1:]); err != nil {
+		return err
+	}
 	// What is reserved in them would look like entries.
 	if err := l.w.trimIndexes(); err != nil {
 		return err
@@ -413,12 +416,25 @@ func (l *Log) dropBelowStart() error {
 		return nil
 	}
 	l.view.Store(&view{segs[n:len(segs):len(segs)]})
+	if err := retireAll(segs[:n]); err != nil {
+		return err
+	}
 	for _, s := range segs[:n] {
 		if err := l.remove(s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// retireAll lets go of segments that nobody will find any more, whatever becomes of
+// their files.
+func retireAll(segs []*segment) error {
+	var err error
+	for _, s := range segs {
+		err = errors.Join(err, s.retire())
+	}
+	return err
 }
 
 // remove takes a segment out of the directory; its files go after the delay.

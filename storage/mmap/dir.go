@@ -153,14 +153,15 @@ func makeDir(fs vfs.FS, path string) error {
 func (d *dataDir) load() error {
 	fs := d.st.fs
 	clean := filepath.Join(d.path, cleanFile)
-	if err := fs.Remove(clean); err == nil {
-		// Gone for good before anything is written: should the broker die now, the next
-		// start must not take the directory for clean.
-		if err := fs.SyncDir(d.path); err != nil {
-			return err
-		}
-		d.clean = true
-	} else if !errors.Is(err, os.ErrNotExist) {
+	err := fs.Remove(clean)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	d.clean = err == nil
+	// Gone for good before anything is written: should the broker die now, the next
+	// start must not take the directory for clean. An earlier start may have removed the
+	// mark and died before that was durable.
+	if err := fs.SyncDir(d.path); err != nil {
 		return err
 	}
 	data, err := vfs.ReadFile(fs, filepath.Join(d.path, metaFile))

@@ -130,8 +130,8 @@ func (m *model) allows(start, end int64, got []record.Batch, rec core.Recovered)
 	if start > max(m.start, at.trim) {
 		return found("%s: the start went up", what)
 	}
-	if start < m.durableStart && end >= m.durableStart && !at.empty {
-		return found("%s: the start was %d", what, m.durableStart)
+	if durable := min(m.durableStart, at.keep); start < durable && end >= durable && !at.empty {
+		return found("%s: the start was %d", what, durable)
 	}
 	if !m.dead && !at.empty && m.attempt == nil && start != m.start {
 		return found("%s: the start has changed", what)
@@ -146,6 +146,9 @@ func (m *model) recovered(start, end int64, got []record.Batch) {
 		all = slices.Concat(all, m.attempt.batches)
 	}
 	m.batches = within(all, 0, end)
+	if len(got) == 0 {
+		m.batches = slices.DeleteFunc(m.batches, func(b record.Batch) bool { return b.LastOffset() >= start })
+	}
 	if len(got) == 0 && m.attempt != nil && m.attempt.empty {
 		m.batches = nil
 	}

@@ -47,7 +47,10 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 		if err := l.begin(start); err != nil {
 			return nil, rec, err
 		}
-		return l, rec, e.trust(s.fs)
+		if err := e.trust(s.fs); err != nil {
+			return nil, rec, errors.Join(err, l.abandon())
+		}
+		return l, rec, nil
 	}
 	segs := make([]*segment, len(bases))
 	for i, base := range bases {

@@ -424,10 +424,15 @@ func (s *Storage) closeDir(d *dataDir) error {
 			continue
 		}
 		clean = clean && e.settled && !e.opening
-		if e.end < 0 || e.future {
+		if e.future {
 			continue
 		}
-		points = put(points, e.tp, e.end)
+		if e.end >= 0 {
+			points = put(points, e.tp, e.end)
+		}
+		if e.start < 0 {
+			continue
+		}
 		if _, ok := starts[e.tp]; ok || e.start > 0 {
 			starts = put(starts, e.tp, e.start)
 		}

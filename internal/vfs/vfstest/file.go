@@ -187,27 +187,42 @@ func (f *file) Map(off int64, n int, write bool) (vfs.Mapping, error) {
 	if off < 0 || off%vfs.PageSize() != 0 || n <= 0 {
 		return nil, pathError("mmap", f.name, syscall.EINVAL)
 	}
-	m := &mapping{d: f.d, n: f.n, name: f.name, off: off, b: make([]byte, n), writable: write}
-	copy(m.b, f.n.data[min(off, int64(len(f.n.data))):])
+	m := &mapping{d: f.d, n: f.n, name: f.name, off: off, length: n, writable: write}
+	m.grow()
 	f.n.maps = append(f.n.maps, m)
 	f.n.refs++
 	f.d.mappings++
 	return m, nil
 }
 
-// mapping implements vfs.Mapping with a copy that changes with the file.
+// mapping implements vfs.Mapping with a copy that changes with the file, and is only
+// as long as the file has been: mappings tend to go far beyond it.
 type mapping struct {
 	d        *Disk
 	n        *node
 	name     string
 	off      int64
+	length   int
 	b        []byte
 	writable bool
 	done     bool
 }
 
+// grow makes the copy as long as the file, within what is mapped.
+func (m *mapping) grow() {
+	size := min(int64(m.length), int64(len(m.n.data))-m.off)
+	if size <= int64(len(m.b)) {
+		return
+	}
+	// Elsewhere: somebody may be reading what there is.
+	b := make([]byte, size)
+	copy(b, m.n.data[m.off:])
+	m.b = b
+}
+
 // see takes in what was written to the file at off.
 func (m *mapping) see(p []byte, off int64) {
+	m.grow()
 	from, to := max(off, m.off), min(off+int64(len(p)), m.off+int64(len(m.b)))
 	if from < to {
 		copy(m.b[from-m.off:], p[from-off:to-off])
@@ -222,9 +237,16 @@ func (m *mapping) zero(from, to int64) {
 	}
 }
 
-// Bytes implements vfs.Mapping. Beyond the end of the file there are zeros, and no
-// fault.
-func (m *mapping) Bytes() []byte { return m.b }
+// Bytes implements vfs.Mapping. The answer ends where the file does, or has once;
+// it need not show what is written after the file has grown.
+func (m *mapping) Bytes() []byte {
+	m.d.mu.Lock()
+	defer m.d.mu.Unlock()
+	if !m.done {
+		m.grow()
+	}
+	return m.b
+}
 
 // Store implements vfs.Mapping. A store beyond the size of the file is a fault,
 // even in its last page, where a kernel would let it pass and lose it.
@@ -237,7 +259,7 @@ func (m *mapping) Store(off int, p []byte) error {
 	switch {
 	case m.done:
 		return pathError("store", m.name, os.ErrClosed)
-	case !m.writable, off < 0, off+len(p) > len(m.b), m.off+int64(off+len(p)) > size:
+	case !m.writable, off < 0, off+len(p) > m.length, m.off+int64(off+len(p)) > size:
 		return fmt.Errorf("store %d bytes at %d of %s, which has %d: %w", len(p), m.off+int64(off), m.name, size, vfs.ErrFault)
 	}
 	m.n.put(p, m.off+int64(off))

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package mmap_test
+
+import "os"
+
+func reserveBare(*os.File, int64) error { return nil }
