@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/crc32"
@@ -19,7 +20,7 @@ import (
 // bareCommand makes this program the bare server.
 const bareCommand = "bare"
 
-// runBare serves until its standard input ends: it understands just the requests
+// runBare serves until its standard input ends, which ends the process: it understands just the requests
 // that the load makes, by their API key and size, and answers with canned headers.
 func runBare(args []string) error {
 	f := flag.NewFlagSet(bareCommand, flag.ContinueOnError)
@@ -28,7 +29,7 @@ func runBare(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends with the process
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func fetchFile(dir string, size int) (*os.File, error) {
 
 func (s *bare) serve(c net.Conn) {
 	defer func() { _ = c.Close() }() // the client has counted
-	if err := s.loop(c.(*net.TCPConn)); err != nil && err != io.EOF {
+	if err := s.loop(c.(*net.TCPConn)); err != nil && !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "bare server:", err)
 	}
 }

@@ -26,11 +26,9 @@ type options struct {
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == bareCommand {
-		if err := runBare(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, "bare server:", err)
-			os.Exit(1)
-		}
-		return
+		// It ends with its parent, or with an error.
+		fmt.Fprintln(os.Stderr, "bare server:", runBare(os.Args[2:]))
+		os.Exit(1)
 	}
 	var o options
 	flag.StringVar(&o.millrace, "millrace", os.Getenv("BROKER_UNDER_TEST"), "the binary to measure; built when empty")

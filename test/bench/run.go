@@ -91,7 +91,7 @@ func run(ctx context.Context, o *options) error {
 }
 
 func kernel() string {
-	out, err := exec.Command("uname", "-sr").Output() //nolint:noctx // answers at once
+	out, err := exec.Command("uname", "-sr").Output()
 	if err != nil {
 		return "unknown kernel"
 	}
