@@ -32,11 +32,23 @@
 //
 // A log whose directory was not shut down cleanly recovers when it is opened:
 // from the segment with the recovery point on, batches are checked and the first
-// that is not whole ends the log; indexes are built anew.
+// that is not whole ends the log; indexes are built anew. A gap before a segment
+// that is marked (see mark) ends it, too: what should be there was lost.
+//
+// What is taken away stays away: truncations, resets and the cuts of a recovery are
+// durable before anything is appended behind them, and the segments that go do so
+// before a file is cut. What another process has made is synced before it is
+// relied upon. After a failed sync the log is offline, and what lies above the
+// recovery point is written anew when it is opened again: the kernel may have
+// dropped it. All this supposes that a directory's entries reach the disk in the
+// order in which they were made, as journaling file systems have it.
+//
+// A full disk and a want of descriptors leave the log as it is.
 //
 // # Locks
 //
 // Log.mu, held by calls that change the log, comes first, then Storage.mu, then
-// dataDir.mu. Log.flushMu, segment.mu, cache.mu and positions.mu are leaves. A reader takes no lock but segment.mu and positions.mu, both for a
-// few instructions.
+// dataDir.mu. The place in Log.flushing may be waited for with Log.mu held, never the
+// other way round. Log.flushMu, segment.mu, cache.mu and positions.mu are leaves. A
+// reader takes no lock but segment.mu and positions.mu, both for a few instructions.
 package mmap
