@@ -153,7 +153,7 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 		}
 	}
 	if err := w.store(b); err != nil {
-		if dropped := w.withdraw(); dropped != nil {
+		if dropped := l.withdraw(); dropped != nil {
 			return l.storageError("append to", errors.Join(err, dropped))
 		}
 		return err
@@ -170,7 +170,7 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 		if indexed && w.since > int64(cfg.IndexIntervalBytes) && !w.f.index.Load().full(1) {
 			if err := w.indexBatch(&h, pos); err != nil {
 				w.since, w.st, w.lastTS = since, st, lastTS
-				return l.storageError("append to", errors.Join(err, w.withdraw()))
+				return l.storageError("append to", errors.Join(err, l.withdraw()))
 			}
 			w.since = 0
 		}
@@ -304,11 +304,16 @@ func (w *writer) unmap() error {
 
 // withdraw takes back what a failed append has written, durably: after a crash it
 // could follow what is appended next.
-func (w *writer) withdraw() error {
-	if err := w.dropReserve(); err != nil {
+func (l *Log) withdraw() error {
+	w := &l.w
+	if err := w.unmap(); err != nil {
 		return err
 	}
-	return w.f.log.Sync()
+	if err := l.entry.cut(l.st.fs, w.f.log, w.size); err != nil {
+		return err
+	}
+	w.reserved = w.size
+	return nil
 }
 
 // dropReserve cuts the file to what it holds.

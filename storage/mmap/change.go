@@ -304,10 +304,7 @@ func (l *Log) shorten(seg *segment, pos, end int64) error {
 	if err != nil {
 		return err
 	}
-	if err = log.Truncate(pos); err == nil {
-		err = log.Sync()
-	}
-	if err := errors.Join(err, log.Close()); err != nil {
+	if err := errors.Join(l.entry.cut(seg.fs, log, pos), log.Close()); err != nil {
 		return err
 	}
 	seg.size.Store(pos)

@@ -77,6 +77,26 @@ func (e *logEntry) distrust(fs vfs.FS) {
 	}
 }
 
+// cut makes a file of the log shorter, durably. If the process dies in between the
+// next one finds the file cut and cannot know that the disk has it longer, so it is
+// told to sync.
+func (e *logEntry) cut(fs vfs.FS, f vfs.File, size int64) error {
+	before := e.suspect.Load()
+	if !before {
+		e.distrust(fs)
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if before {
+		return nil // there is more to be made good
+	}
+	return e.trust(fs)
+}
+
 // trust ends that.
 func (e *logEntry) trust(fs vfs.FS) error {
 	if !e.suspect.Load() {

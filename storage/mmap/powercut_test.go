@@ -227,6 +227,8 @@ func (v *life) step() error {
 		return v.truncate()
 	case n < 76:
 		return v.reset()
+	case n < 79:
+		return v.compact()
 	case n < 82:
 		return v.blob()
 	case n < 88:
@@ -317,14 +319,14 @@ func (v *life) hindered(doing string, err error) error {
 func (v *life) failed(doing string, err error, attempt *attempt) error {
 	v.logf("  %s: %v", doing, err)
 	if v.stopped {
-		v.m.attempt = attempt
+		v.m.tried(attempt)
 		return nil
 	}
 	if v.errOdds == 0 && !v.offline {
 		return found("%s: %w", doing, err)
 	}
 	if errors.Is(err, core.ErrStorage) {
-		v.m.attempt = attempt
+		v.m.tried(attempt)
 		if v.rnd.IntN(2) == 0 {
 			v.stopped = true
 			return nil
@@ -455,6 +457,46 @@ func (v *life) reset() error {
 	}
 	v.logf("  reset to %d", to)
 	v.m.reset(to)
+	return v.whole()
+}
+
+// compact replaces some closed segments by one with some of their batches.
+func (v *life) compact() error {
+	ctx := context.Background()
+	segs := v.log.State().Segments
+	if len(segs) < 2 {
+		return nil
+	}
+	i := v.rnd.IntN(len(segs) - 1)
+	j := i + 1 + v.rnd.IntN(len(segs)-1-i)
+	from, to := segs[i].Base, segs[j].Base
+	var kept, dropped []record.Batch
+	var put record.Batches
+	for _, b := range v.m.batches {
+		inside := b.BaseOffset() >= from && b.BaseOffset() < to
+		if inside && (v.m.optional[b.BaseOffset()] || v.rnd.IntN(3) == 0) {
+			dropped = append(dropped, b)
+			continue
+		}
+		if kept = append(kept, b); inside {
+			put = append(put, b...)
+		}
+	}
+	r, err := v.log.(core.Replacer).Replace(ctx, from, to)
+	if err != nil {
+		return v.failed("replace", err, nil)
+	}
+	if len(put) > 0 {
+		err = r.Append(ctx, put)
+	}
+	if err == nil {
+		err = r.Commit(ctx)
+	}
+	if err := errors.Join(err, r.Abort()); err != nil {
+		return v.failed("replace", err, &attempt{keep: v.m.end, dropped: dropped})
+	}
+	v.logf("  replaced [%d, %d)", from, to)
+	v.m.batches = kept
 	return v.whole()
 }
 

@@ -312,12 +312,16 @@ func (l *Log) recoverSegment(s *segment, point, nextBase int64, rec *core.Recove
 // writes anew what lies from a position on. A cut through what was written is made
 // durable, for the same reason as that of a truncation.
 func (l *Log) mend(c *checker, size, from int64, torn bool) error {
-	if size < c.size {
+	if torn {
+		if err := l.entry.cut(l.st.fs, c.f, size); err != nil {
+			return err
+		}
+	} else if size < c.size {
 		if err := c.f.Truncate(size); err != nil {
 			return err
 		}
-		c.size = size
 	}
+	c.size = size
 	suspect := l.entry.suspect.Load()
 	if suspect {
 		for at := from; at < size; {
@@ -334,7 +338,7 @@ func (l *Log) mend(c *checker, size, from int64, torn bool) error {
 			at += int64(len(b))
 		}
 	}
-	if torn || suspect {
+	if suspect {
 		return c.f.Sync()
 	}
 	return nil

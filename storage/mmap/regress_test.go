@@ -186,6 +186,34 @@ func TestTruncatedBatchesStayAway(t *testing.T) {
 	}
 }
 
+// TestCutOfAKilledProcess: it died between cutting the file and syncing it; the
+// next one found the file cut and thought no more of it.
+func TestCutOfAKilledProcess(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
+		rnd := rand.New(rand.NewPCG(seed, 5))
+		d := vfstest.NewDisk(vfstest.Options{})
+		fs := vfstest.NewFaults(d, nil)
+		l, _ := openLog(t, openFS(t, fs, logDir), logID(), small(1<<20))
+		fill(t, l, 0, 20, 100)
+		flush(t, l)
+		cut := false
+		fs.Decide(stopAt(func(op vfstest.Op) bool {
+			cut = cut || op.Kind == vfstest.Truncate && strings.HasSuffix(op.Name, ".log")
+			return cut && op.Kind == vfstest.Sync
+		}))
+		if _, err := l.TruncateTo(context.Background(), 10); err == nil {
+			t.Fatal("no error")
+		}
+		d = d.Kill()
+		l, _ = openLog(t, openFS(t, d, logDir), logID(), small(1<<20))
+		holds(t, l, 0, 10)
+		d = d.Crash(rnd)
+		l, _ = openLog(t, openFS(t, d, logDir), logID(), small(1<<20))
+		holds(t, l, 0, 10)
+	}
+}
+
 func end(l core.Log) int64 {
 	_, end := l.Bounds()
 	return end
