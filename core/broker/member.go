@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -23,7 +22,6 @@ import (
 // serving meanwhile.
 type member struct {
 	settings   *settings
-	log        *slog.Logger
 	tree       *coordination
 	network    *network
 	cache      *metadata.Cache
@@ -33,16 +31,16 @@ type member struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	connected atomic.Bool // the session is there
+	session atomic.Pointer[joined] // the newest one; nil before the first
 
 	halt *halt
 }
 
-func newMember(lc fx.Lifecycle, s *settings, log *slog.Logger, tree *coordination, n *network,
+func newMember(lc fx.Lifecycle, s *settings, tree *coordination, n *network,
 	cache *metadata.Cache, feed *controller.ConfigFeed, c *controller.Controller, h *halt, _ *web,
 ) *member {
 	m := &member{
-		settings: s, log: log.With("part", "member"), tree: tree, network: n, cache: cache, feed: feed,
+		settings: s, tree: tree, network: n, cache: cache, feed: feed,
 		controller: c, halt: h,
 	}
 	lc.Append(fx.StartStopHook(m.start, m.stop))
@@ -55,43 +53,60 @@ func (m *member) start(ctx context.Context) error {
 	m.cache.Update(func(*metadata.Image) *metadata.Image {
 		return metadata.NewImage(m.tree.clusterID, -1, 0, nil, nil)
 	})
-	first, err := m.join(ctx)
-	if err != nil {
-		return err
+	life := controller.Member{
+		Coordinator: m.tree.coordinator, Controller: m.controller,
+		Registration: controller.Registration{
+			Broker: m.self(), JMXPort: -1, Wait: registrationWait, Clock: m.settings.clock,
+		},
+		Joined: func(ctx context.Context, _ core.CoordinatorSession, _ int64) error {
+			m.session.Store(&joined{ctx.Done()})
+			return nil
+		},
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	m.cancel = cancel
-	m.wg.Go(func() { m.live(run, first) })
+	m.wg.Go(func() {
+		if err := life.Run(run); err != nil {
+			m.halt.because(fmt.Errorf("take part in the cluster as broker %d: %w", m.settings.Broker().ID, err))
+		}
+	})
+	// Nothing is awaited any longer once the broker cannot go on.
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	m.wg.Go(func() {
+		select {
+		case <-m.halt.done:
+			stop(m.halt.err())
+		case <-ctx.Done():
+		}
+	})
 	if err := m.awaitMetadata(ctx); err != nil {
-		return errors.Join(err, m.stop())
+		stop(nil)
+		return errors.Join(m.halt.err(), err, m.stop())
 	}
 	m.network.gate.open()
 	return nil
-}
-
-// membership is what hangs from one session.
-type membership struct {
-	session core.CoordinatorSession
-	epoch   int64 // broker epoch
 }
 
 // registrationWait is how long the registration of an older session of this broker
 // may be in the way.
 const registrationWait = 30 * time.Second
 
-// join registers in a new session.
-func (m *member) join(ctx context.Context) (*membership, error) {
-	s, err := m.tree.coordinator.Open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open a coordination session: %w", err)
+// joined is a session in which this broker is registered.
+type joined struct{ over <-chan struct{} }
+
+// connected reports whether the broker is registered in a session that lasts.
+func (m *member) connected() bool {
+	s := m.session.Load()
+	if s == nil {
+		return false
 	}
-	epoch, err := controller.Register(ctx, s, controller.Registration{
-		Broker: m.self(), JMXPort: -1, Wait: registrationWait, Clock: m.settings.clock,
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("register broker %d: %w", m.settings.Broker().ID, err), s.Close())
+	select {
+	case <-s.over:
+		return false
+	default:
+		return true
 	}
-	return &membership{session: s, epoch: epoch}, nil
 }
 
 // self is how this broker presents itself.
@@ -108,68 +123,6 @@ func (m *member) self() metadata.Broker {
 	return self
 }
 
-// Pauses between attempts to join again.
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 10 * time.Second
-)
-
-// live runs the membership, and the next one when it is lost.
-func (m *member) live(ctx context.Context, now *membership) {
-	pause := firstPause
-	for {
-		if now != nil {
-			m.runIn(ctx, now)
-			if ctx.Err() != nil {
-				return
-			}
-			m.log.Warn("the coordination session is lost; joining again")
-		}
-		var err error
-		if now, err = m.join(ctx); err == nil {
-			pause = firstPause
-			continue
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		m.log.Error("cannot join the cluster; trying again", "pause", pause, "err", err)
-		t := m.settings.clock.NewTimer(pause)
-		select {
-		case <-t.C():
-		case <-ctx.Done():
-			t.Stop()
-			return
-		}
-		pause = min(2*pause, lastPause)
-	}
-}
-
-// runIn follows configurations and takes part in elections until the session ends.
-func (m *member) runIn(ctx context.Context, now *membership) {
-	m.connected.Store(true)
-	defer m.connected.Store(false)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		defer cancel()
-		if err := m.feed.Run(ctx, now.session); err != nil && ctx.Err() == nil {
-			m.log.Warn("following configurations ended", "err", err)
-		}
-	})
-	wg.Go(func() {
-		defer cancel()
-		if err := m.controller.Run(ctx, now.session); err != nil && ctx.Err() == nil {
-			m.log.Warn("taking part in elections ended", "err", err)
-		}
-	})
-	wg.Wait()
-	if err := now.session.Close(); err != nil && !errors.Is(err, core.ErrSessionLost) {
-		m.log.Warn("closing the coordination session", "err", err)
-	}
-}
-
 // awaitMetadata waits until the configurations are in force and the controller has
 // told this broker about itself.
 func (m *member) awaitMetadata(ctx context.Context) error {
@@ -184,8 +137,6 @@ func (m *member) awaitMetadata(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
-		case <-m.halt.done:
-			return m.halt.err()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the controller: %w", ctx.Err())
 		}

@@ -87,7 +87,7 @@ func attachSources(m *telemetry.Metrics, w *web, s *settings, r *replicas, c *co
 func (o *sources) broker() telemetry.BrokerInfo {
 	return telemetry.BrokerInfo{
 		Version: Version, ID: o.settings.Broker().ID, ClusterID: o.cache.Current().ClusterID,
-		State: telemetry.BrokerState(o.web.state.Load()), Coordination: o.member.connected.Load(),
+		State: telemetry.BrokerState(o.web.state.Load()), Coordination: o.member.connected(),
 	}
 }
 
