@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,7 +84,7 @@ func TestGracefulStop(t *testing.T) {
 	s := &shell{t, b}
 	s.run(done, "", "topics", "create", "t", "--partitions", "1")
 	s.run(done, "x\n", "produce", "t")
-	waiting := waitingFetch(t, b.Addr, "t")
+	waiting := waitingFetch(t, b, "t")
 	start := time.Now()
 	b.Stop()
 	if took := time.Since(start); took > 20*time.Second {
@@ -168,9 +169,9 @@ func (p *process) wait() int {
 
 // waitingFetch starts a fetch that waits for records for minutes, and returns a
 // channel that is closed when it has ended.
-func waitingFetch(t *testing.T, addr, topic string) <-chan struct{} {
+func waitingFetch(t *testing.T, b *harness.Broker, topic string) <-chan struct{} {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RetryTimeout(0), kgo.RequestRetries(0))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.RetryTimeout(0), kgo.RequestRetries(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,14 +185,32 @@ func waitingFetch(t *testing.T, addr, topic string) <-chan struct{} {
 	fp.FetchOffset, fp.PartitionMaxBytes, fp.CurrentLeaderEpoch = 1, 1<<20, -1
 	ft.Partitions = append(ft.Partitions, fp)
 	req.Topics = append(req.Topics, ft)
-	done, sent := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		close(sent)
 		_, _ = cl.Broker(0).Request(t.Context(), req) // cut off with the broker, or answered
 	}()
-	<-sent
-	// Another request on the wire after it would wait for it, so it is given a moment.
-	time.Sleep(200 * time.Millisecond)
+	for !strings.Contains(metrics(t, b), `millrace_requests_waiting{operation="Fetch"} 1`) {
+		time.Sleep(time.Millisecond) // ends with the test's time at the latest
+	}
 	return done
+}
+
+// metrics is the broker's page of metrics.
+func metrics(t *testing.T, b *harness.Broker) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+b.HTTP+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
 }
