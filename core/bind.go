@@ -11,12 +11,12 @@ import (
 // settingsOf describes the tagged fields of a config struct.
 func settingsOf(cfg any) ([]SettingDef, error) {
 	var defs []SettingDef
-	err := eachSetting(cfg, func(name, doc string, f reflect.Value) error {
+	err := eachSetting(cfg, func(name string, tag reflect.StructTag, f reflect.Value) error {
 		typ, err := typeName(f.Type())
 		if err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
-		defs = append(defs, SettingDef{Name: name, Type: typ, Default: format(f), Doc: doc})
+		defs = append(defs, SettingDef{Name: name, Type: typ, Default: format(f), Doc: tag.Get("doc"), Topic: tag.Get("scope") == "topic"})
 		return nil
 	})
 	return defs, err
@@ -24,7 +24,7 @@ func settingsOf(cfg any) ([]SettingDef, error) {
 
 // bind fills the tagged fields of a config struct from settings.
 func bind(cfg any, settings func(string) (string, bool)) error {
-	return eachSetting(cfg, func(name, _ string, f reflect.Value) error {
+	return eachSetting(cfg, func(name string, _ reflect.StructTag, f reflect.Value) error {
 		s, ok := settings(name)
 		if !ok {
 			return nil
@@ -37,7 +37,7 @@ func bind(cfg any, settings func(string) (string, bool)) error {
 	})
 }
 
-func eachSetting(cfg any, visit func(name, doc string, f reflect.Value) error) error {
+func eachSetting(cfg any, visit func(name string, tag reflect.StructTag, f reflect.Value) error) error {
 	v := reflect.ValueOf(cfg).Elem()
 	if v.Kind() != reflect.Struct {
 		return fmt.Errorf("config is a %s, not a struct: %w", v.Kind(), ErrInvalidConfig)
@@ -48,7 +48,7 @@ func eachSetting(cfg any, visit func(name, doc string, f reflect.Value) error) e
 		if name == "" {
 			continue
 		}
-		if err := visit(name, tag.Get("doc"), v.Field(i)); err != nil {
+		if err := visit(name, tag, v.Field(i)); err != nil {
 			return err
 		}
 	}

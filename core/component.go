@@ -38,6 +38,9 @@ type SettingDef struct {
 	Type    string // string, int, long, double, boolean, duration or list
 	Default string
 	Doc     string
+	// Topic says that a topic may have a value of its own; the broker's counts where
+	// it has none. A policy finds it in LogView.Config, defaults included.
+	Topic bool
 }
 
 // Registry holds the factories of one seam by name. Make it with NewRegistry; it
@@ -99,8 +102,9 @@ func (r *Registry[T]) Build(ctx context.Context, name string, env Env) (T, error
 }
 
 // Define makes a factory with a typed config. C is a struct whose fields have a
-// `setting:"log.dirs" doc:"..."` tag; fields without one are not settings.
-// defaults has the default values. Fields are filled from the settings, and when
+// `setting:"log.dirs" doc:"..."` tag; fields without one are not settings, and
+// `scope:"topic"` lets a topic have its own value (see SettingDef.Topic; the field
+// has the broker's). defaults has the default values. Fields are filled from the settings, and when
 // *C or C has Validate() error, it is called before build.
 //
 // Field types: string, bool, int, int32, int64, float64, time.Duration (in

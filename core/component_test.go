@@ -16,7 +16,7 @@ type engineConfig struct {
 	Dirs     []string      `setting:"log.dirs" doc:"where"`
 	Size     int64         `setting:"size" doc:"how much"`
 	Count    int32         `setting:"count"`
-	Delay    time.Duration `setting:"delay.ms"`
+	Delay    time.Duration `setting:"delay.ms" scope:"topic"`
 	On       bool          `setting:"on"`
 	Ratio    float64       `setting:"ratio"`
 	Internal string
@@ -74,7 +74,7 @@ func TestDefineDescribesSettings(t *testing.T) {
 		{Name: "log.dirs", Type: "list", Default: "a,b", Doc: "where"},
 		{Name: "size", Type: "long", Default: "7", Doc: "how much"},
 		{Name: "count", Type: "int", Default: "0"},
-		{Name: "delay.ms", Type: "duration", Default: "1000"},
+		{Name: "delay.ms", Type: "duration", Default: "1000", Topic: true},
 		{Name: "on", Type: "boolean", Default: "false"},
 		{Name: "ratio", Type: "double", Default: "0.5"},
 	}

@@ -30,12 +30,19 @@ type LogView struct {
 	Segments []SegmentState
 	Now      time.Time
 
-	// Committed has the offsets that groups have committed, by group, where they are
-	// known. CommittedComplete says that they are known for every group; a policy
-	// that needs them deletes nothing otherwise.
+	// Committed has, by group, the offset that it has committed for the partition:
+	// that of the next record it wants. Every group is there that has committed for any
+	// partition of the topic, with -1 where it has not for this one. CommittedComplete
+	// says that all groups are known; while it is false (the coordinator of some of
+	// them is loading, or elsewhere) a policy that goes by commits deletes nothing.
 	Committed         map[string]int64
 	CommittedComplete bool
 }
+
+// IgnoresCommits is a Retention that may have no use for LogView.Committed. While
+// IgnoresCommits answers true, the core spares the work: Committed is nil and
+// CommittedComplete false.
+type IgnoresCommits interface{ IgnoresCommits() bool }
 
 // Decision moves the start of one log.
 type Decision struct {

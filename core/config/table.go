@@ -24,7 +24,7 @@ type Table struct {
 // NewTable makes the catalogue from Kafka's settings, Millrace's own and those of
 // components ([core.Factory] has them). A component may have a setting that is in
 // the table already, if the types agree; the table's default and documentation
-// count.
+// count. One that a topic may have is a setting of topics as well.
 func NewTable(components ...core.SettingDef) (*Table, error) {
 	t := &Table{
 		broker: make(map[string]*Setting, 400), topic: make(map[string]*Setting, 64),
@@ -104,6 +104,12 @@ func (t *Table) addComponent(def core.SettingDef) error {
 	typ, ok := typeByName(def.Type)
 	if !ok {
 		return fmt.Errorf("setting %s of a component has the unknown type %q: %w", def.Name, def.Type, core.ErrInvalidConfig)
+	}
+	if def.Topic && t.topic[def.Name] == nil {
+		t.topic[def.Name] = &Setting{
+			Name: def.Name, Type: typ, Default: def.Default, HasDefault: true, Importance: Medium, Update: ClusterWide,
+			Doc: def.Doc, Millrace: true, Component: true, Synonyms: []Synonym{{def.Name, 1}},
+		}
 	}
 	if have, ok := t.broker[def.Name]; ok {
 		if have.Status != Used {

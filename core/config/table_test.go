@@ -177,6 +177,44 @@ func TestComponentSettings(t *testing.T) {
 	}
 }
 
+// TestTopicSettingsOfComponents: a topic's own value, the broker's, the component's
+// default, in this order.
+func TestTopicSettingsOfComponents(t *testing.T) {
+	t.Parallel()
+	table := newTable(t,
+		core.SettingDef{Name: "mine.ms", Type: "duration", Default: "7", Doc: "Mine.", Topic: true},
+		core.SettingDef{Name: "mine.size", Type: "long", Default: "1", Doc: "Not a topic's."},
+	)
+	for given, want := range map[string]string{"": "7", "8": "8"} {
+		settings := map[string]string{}
+		if given != "" {
+			settings["mine.ms"] = given
+		}
+		s, err := FromMap(table, "test", settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for own, want := range map[string]string{"": want, "9": "9"} {
+			overrides := map[string]string{}
+			if own != "" {
+				overrides["mine.ms"] = own
+			}
+			topic, err := s.NewTopic(overrides)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := topic.Values()["mine.ms"]; got != want {
+				t.Errorf("broker %q, topic %q: %q, want %q", given, own, got, want)
+			}
+		}
+	}
+	for _, bad := range []map[string]string{{"mine.ms": "soon"}, {"mine.size": "2"}} {
+		if err := table.CheckTopic(bad); err == nil {
+			t.Errorf("a topic takes %v", bad)
+		}
+	}
+}
+
 func TestChoices(t *testing.T) {
 	t.Parallel()
 	base := newTable(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,60 @@ func TestRetentionIsClamped(t *testing.T) {
 	b.Retain(t.Context())
 	if start, _ := p.Bounds(); start != 10 || pol.asked != 0 {
 		t.Errorf("a follower's log starts at %d; asked %d times", start, pol.asked)
+	}
+}
+
+// groups are committed offsets as a test wants them.
+type groups struct {
+	by       map[string]replica.GroupOffsets
+	complete bool
+	asked    [][]string
+}
+
+func (g *groups) Committed(_ context.Context, topics []string) (map[string]replica.GroupOffsets, bool) {
+	g.asked = append(g.asked, topics)
+	return g.by, g.complete
+}
+
+// TestRetentionSeesCommits: a policy is shown every group of the topic, and the groups
+// are asked for once for all logs, unless the policy has no use for them.
+func TestRetentionSeesCommits(t *testing.T) {
+	t.Parallel()
+	g := &groups{by: map[string]replica.GroupOffsets{
+		topic:     {"a": {0: 7, 1: 3}, "b": {1: 9}},
+		"another": {"c": {0: 1}},
+	}, complete: true}
+	var seen core.LogView
+	pol := &policy{decide: func(v core.LogView) (int64, bool) { seen = v; return 0, false }}
+	b := start(t, setup{change: func(o *replica.Options) {
+		o.Commits = g
+		o.Retention = func(string) (core.Retention, bool) { return pol, true }
+	}})
+	produce(t, b.lead(1), batchOf(1, 1))
+	b.Retain(t.Context())
+	want := map[string]int64{"a": 7, "b": -1}
+	if !maps.Equal(seen.Committed, want) || !seen.CommittedComplete || len(g.asked) != 1 || !slices.Equal(g.asked[0], []string{topic}) {
+		t.Errorf("the policy sees %v (complete: %t), and the groups were asked for %v", seen.Committed, seen.CommittedComplete, g.asked)
+	}
+	g.complete = false
+	b.Retain(t.Context())
+	if seen.CommittedComplete {
+		t.Error("the policy takes what is known for all there is")
+	}
+}
+
+// TestRetentionSparesCommits: time-size has no use for them.
+func TestRetentionSparesCommits(t *testing.T) {
+	t.Parallel()
+	g := &groups{}
+	b := start(t, setup{change: func(o *replica.Options) {
+		o.Commits = g
+		o.Retention = func(string) (core.Retention, bool) { return retention.TimeSize{}, true }
+	}})
+	produce(t, b.lead(1), batchOf(1, 1))
+	b.Retain(t.Context())
+	if len(g.asked) > 0 {
+		t.Errorf("asked for %v", g.asked)
 	}
 }
 

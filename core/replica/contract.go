@@ -130,6 +130,33 @@ type ProducerState struct {
 	CurrentTxnStart  int64 // -1 when no transaction is open
 }
 
+// Commits knows what groups have committed. Implemented by those who know the
+// coordinators of groups.
+type Commits interface {
+	// Committed collects, for topics, every group that has committed an offset for any
+	// of their partitions. complete says that no group can be missing, and no offset
+	// be lower than what the group would find if it asked now; groups that are loaded,
+	// or coordinated where they cannot be seen, make it false, and the rest is then of
+	// no use. A topic without groups is not in the answer, which is the caller's.
+	// Called for many topics at once, from time to time. Safe for concurrent use.
+	Committed(ctx context.Context, topics []string) (by map[string]GroupOffsets, complete bool)
+}
+
+// GroupOffsets has committed offsets of one topic, by group and partition.
+type GroupOffsets map[string]map[int32]int64
+
+// of is LogView.Committed for one partition.
+func (g GroupOffsets) of(partition int32) map[string]int64 {
+	out := make(map[string]int64, len(g))
+	for group, offsets := range g {
+		out[group] = -1
+		if o, ok := offsets[partition]; ok {
+			out[group] = o
+		}
+	}
+	return out
+}
+
 // Leader is the view of a partition that requests use. *Partition implements it;
 // every method answers a *core.KafkaError (NOT_LEADER_OR_FOLLOWER and so on) when
 // this broker may not answer. Safe for concurrent use.

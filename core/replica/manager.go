@@ -31,9 +31,9 @@ type Options struct {
 	// Retention finds a retention policy by name; nil means that nothing is ever
 	// deleted by age or size.
 	Retention func(name string) (core.Retention, bool)
-	// Committed gives the offsets that groups have committed, by group, for retention
-	// policies; complete says that they are known for every group. May be nil.
-	Committed func(tp core.TopicPartition) (offsets map[string]int64, complete bool)
+	// Commits is where retention policies get committed offsets from; with nil they are
+	// not known.
+	Commits Commits
 	// Known reports whether the cluster has a partition, hosted here or not: lookups
 	// then answer NOT_LEADER_OR_FOLLOWER instead of UNKNOWN_TOPIC_OR_PARTITION. May be
 	// nil.

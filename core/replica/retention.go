@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"slices"
 
 	"github.com/millrace/millrace/core"
 )
@@ -60,6 +61,7 @@ func (m *Manager) retainOf(ctx context.Context, parts []*Partition) {
 			m.log.Error("a topic names a retention policy that is not there; nothing is deleted", "policy", name, "topic", logs[0].Topic)
 			continue
 		}
+		m.addCommits(ctx, policy, logs)
 		decisions, err := policy.Decide(ctx, logs)
 		if err != nil {
 			m.log.Error("a retention policy failed; nothing is deleted", "policy", name, "error", err)
@@ -73,20 +75,34 @@ func (m *Manager) retainOf(ctx context.Context, parts []*Partition) {
 	}
 }
 
+// addCommits fills in what groups have committed, for a policy that may want to know.
+// That is after the views were made: a high watermark that is older than the commits
+// is the safer one.
+func (m *Manager) addCommits(ctx context.Context, policy core.Retention, logs []core.LogView) {
+	if i, ok := policy.(core.IgnoresCommits); m.o.Commits == nil || ok && i.IgnoresCommits() {
+		return
+	}
+	topics := make([]string, 0, len(logs))
+	for i := range logs {
+		topics = append(topics, logs[i].Topic)
+	}
+	slices.Sort(topics)
+	by, complete := m.o.Commits.Committed(ctx, slices.Compact(topics))
+	for i := range logs {
+		logs[i].Committed, logs[i].CommittedComplete = by[logs[i].Topic].of(logs[i].Partition), complete
+	}
+}
+
 // view is the log as a policy sees it.
 func (p *Partition) view() core.LogView {
 	cfg := p.cfg.Load()
 	hw := p.hw.Load()
 	st := p.log.State()
-	v := core.LogView{
+	return core.LogView{
 		TopicPartition: p.tp, Config: cfg.Values(),
 		RetentionBytes: cfg.RetentionBytes, RetentionTime: cfg.RetentionTime,
 		Start: p.start.Load(), End: st.End, HighWatermark: hw, Segments: st.Segments, Now: p.m.o.Clock.Now(),
 	}
-	if p.m.o.Committed != nil {
-		v.Committed, v.CommittedComplete = p.m.o.Committed(p.tp)
-	}
-	return v
 }
 
 // decided does what a policy has decided, as far as it may: never past the high

@@ -1,5 +1,6 @@
-// Package retention decides by age and by size how much of a log may go, as Kafka
-// does with retention.ms and retention.bytes.
+// Package retention has the built-in retention policies: time-size, which decides by
+// age and by size as Kafka does with retention.ms and retention.bytes, and consumed,
+// which lets go of what every group has read.
 package retention
 
 import (
@@ -10,7 +11,7 @@ import (
 	"github.com/millrace/millrace/core"
 )
 
-// Name is how retention.policy picks the policy.
+// Name is how retention.policy picks TimeSize.
 const Name = "time-size"
 
 // All lists the policies of this package.
@@ -20,7 +21,11 @@ func All() ([]core.Factory[core.Retention], error) {
 	if err != nil {
 		return nil, err
 	}
-	return []core.Factory[core.Retention]{f}, nil
+	c, err := consumedFactory()
+	if err != nil {
+		return nil, err
+	}
+	return []core.Factory[core.Retention]{f, c}, nil
 }
 
 // TimeSize is Kafka's retention. It gives up whole segments, oldest first, up to
@@ -40,6 +45,14 @@ type TimeSize struct{}
 
 // Decide implements core.Retention. It stops early with the context's error.
 func (TimeSize) Decide(ctx context.Context, logs []core.LogView) ([]core.Decision, error) {
+	return each(ctx, logs, decide)
+}
+
+// IgnoresCommits implements core.IgnoresCommits.
+func (TimeSize) IgnoresCommits() bool { return true }
+
+// each makes a decision for each log for which decide moves the start up.
+func each(ctx context.Context, logs []core.LogView, decide func(*core.LogView) (int64, string)) ([]core.Decision, error) {
 	var decisions []core.Decision
 	for i := range logs {
 		if err := ctx.Err(); err != nil {

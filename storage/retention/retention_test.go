@@ -24,13 +24,21 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	retentiontest.Run(t, func(t *testing.T) core.Retention {
-		r, err := registry.Build(t.Context(), retention.Name, core.Env{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}, retentiontest.Options{SegmentAligned: true, Independent: true})
+	for name, opts := range map[string]retentiontest.Options{
+		retention.Name:         {SegmentAligned: true, Independent: true},
+		retention.ConsumedName: {KeepsUnread: true, Independent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			retentiontest.Run(t, func(t *testing.T) core.Retention {
+				r, err := registry.Build(t.Context(), name, core.Env{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}, opts)
+		})
+	}
 }
 
 // A segment of the tables: it holds ten offsets, is so many bytes large, and its

@@ -22,6 +22,10 @@ type Options struct {
 	// Independent: what is decided for a log does not depend on the other logs of the
 	// call.
 	Independent bool
+	// KeepsUnread: with retention.ms and retention.bytes at -1 nothing goes that a group
+	// has yet to read, nothing where there is no group, and whatever the settings,
+	// nothing while the commits of some group are not known.
+	KeepsUnread bool
 }
 
 // Run tests the policy that open makes. open is called once for each subtest and
@@ -34,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) core.Retention, opts Options) {
 		"Deterministic":  testDeterministic,
 		"BorrowsViews":   testBorrowsViews,
 		"UnknownCommits": testUnknownCommits,
+		"Unread":         testUnread,
 		"Independent":    testIndependent,
 		"Life":           testLife,
 		"EndedContext":   testEndedContext,
@@ -96,7 +101,16 @@ func Views(seed uint64, n int) []core.LogView {
 		v.CommittedComplete = rng.IntN(2) == 0
 		v.Committed = map[string]int64{}
 		for g := range rng.IntN(3) {
-			v.Committed[fmt.Sprintf("group-%d", g)] = v.Start + rng.Int64N(v.End-v.Start+1)
+			offset := v.Start + rng.Int64N(v.End-v.Start+1)
+			switch rng.IntN(8) {
+			case 0:
+				offset = -1 // it has committed for another partition of the topic
+			case 1:
+				offset += 50 // it was told to skip what does not exist yet, or the log was cut
+			case 2:
+				offset = rng.Int64N(v.Start + 1) // what it wants is gone
+			}
+			v.Committed[fmt.Sprintf("group-%d", g)] = offset
 		}
 	}
 	return views
@@ -226,6 +240,45 @@ func testUnknownCommits(t *testing.T, r core.Retention, _ Options) {
 		if without := decide(t, r, views); !maps.Equal(with, without) {
 			t.Errorf("seed %d: incomplete commits change the decisions from %v to %v", seed, without, with)
 		}
+	}
+}
+
+func testUnread(t *testing.T, r core.Retention, opts Options) {
+	if !opts.KeepsUnread {
+		t.Skip("not promised")
+	}
+	moved := 0
+	for seed := range uint64(50) {
+		views := Views(seed, 40)
+		for i := range views {
+			if v := &views[i]; v.CommittedComplete {
+				v.RetentionBytes, v.RetentionTime = -1, -1
+				v.Config["retention.bytes"], v.Config["retention.ms"] = "-1", "-1"
+			}
+		}
+		decisions := decide(t, r, clone(views))
+		check(t, views, decisions, opts)
+		for i := range views {
+			v := &views[i]
+			d, ok := decisions[v.TopicPartition]
+			switch {
+			case !ok:
+				continue
+			case !v.CommittedComplete:
+				t.Errorf("%s: the start moves to %d, and not every group is known", v.TopicPartition, d.Start)
+			case len(v.Committed) == 0:
+				t.Errorf("%s: the start moves to %d, and no group has read anything", v.TopicPartition, d.Start)
+			}
+			for group, offset := range v.Committed {
+				if d.Start > offset {
+					t.Errorf("%s: the start moves to %d, and %s has read up to %d", v.TopicPartition, d.Start, group, offset)
+				}
+			}
+			moved++
+		}
+	}
+	if moved == 0 {
+		t.Error("what every group has read stays")
 	}
 }
 
