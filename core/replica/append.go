@@ -26,7 +26,7 @@ func (p *Partition) Append(ctx context.Context, r AppendRequest) (AppendResult, 
 		return none, err
 	}
 	p.write.Lock()
-	res, due, err := p.appendLocked(ctx, cfg, r.Acks, v.batches)
+	res, due, err := p.appendLocked(ctx, cfg, &r, v.batches)
 	p.write.Unlock()
 	if err == nil && !res.Duplicate {
 		p.counted(v.batches)
@@ -78,10 +78,13 @@ func (p *Partition) writable(cfg *config.Topic, acks Acks) (*role, error) {
 
 // appendLocked gives the batches their place and appends them. due says that they
 // have to be flushed before their producer is answered. The write lock is held.
-func (p *Partition) appendLocked(ctx context.Context, cfg *config.Topic, acks Acks, bs record.Batches) (res appended, due bool, err error) {
-	ro, err := p.writable(cfg, acks)
+func (p *Partition) appendLocked(ctx context.Context, cfg *config.Topic, r *AppendRequest, bs record.Batches) (res appended, due bool, err error) {
+	ro, err := p.writable(cfg, r.Acks)
 	if err != nil {
 		return res, false, err
+	}
+	if r.Term != nil && *r.Term != ro.since {
+		return res, false, errNotLeader(p.tp)
 	}
 	now := p.m.nowMS()
 	base := p.end.Load()

@@ -29,6 +29,10 @@ type AppendRequest struct {
 	// Internal allows appends to internal topics, control batches and transactional
 	// ones: the broker's own.
 	Internal bool
+	// Term, unless nil, refuses the append with NOT_LEADER_OR_FOLLOWER unless this
+	// broker has led the partition since that epoch without a break: what was read
+	// then is still all there is. See Leadership.Epoch.
+	Term *int32
 }
 
 // AppendResult says where the records went.
@@ -155,6 +159,18 @@ func (g GroupOffsets) of(partition int32) map[string]int64 {
 		}
 	}
 	return out
+}
+
+// Leadership says that this broker leads a partition from now on, or does so no longer:
+// another broker leads, the partition was stopped or deleted, or it is offline. A new
+// leader epoch without a change of the leader is not told of.
+type Leadership struct {
+	// Partition is the same for one opened log: a partition that was stopped and made
+	// again is another one.
+	Partition *Partition
+	// Epoch is that in which the leadership began.
+	Epoch int32
+	Leads bool
 }
 
 // Leader is the view of a partition that requests use. *Partition implements it;

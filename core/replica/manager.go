@@ -45,6 +45,10 @@ type Options struct {
 	// it lies in. It must not block and not call the Manager. When it is nil, the
 	// Manager writes a line of its own to Log.
 	OnOffline func(tp core.TopicPartition, dir string, err error)
+	// OnLeadership is told when a partition begins or ceases to be led here. Calls for
+	// one partition come in order. It must not block, and neither call the Manager nor
+	// change the partition. May be nil.
+	OnLeadership func(Leadership)
 	// OnAllOffline is told when the last directory of the storage has failed, and why
 	// each of them has: nothing can be served from then on. It must not block and not
 	// call the Manager. May be nil.

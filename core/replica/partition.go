@@ -220,7 +220,33 @@ func (p *Partition) assign(ctx context.Context, a assignment) error {
 	}
 	p.mu.Unlock()
 	p.changed()
+	p.tellLeadership(old, next)
 	return nil
+}
+
+// tellLeadership tells of a change of role. The write lock is held, which orders the
+// calls; those of a partition that goes offline come at any time, so that one is told
+// of again that came before the role was.
+func (p *Partition) tellLeadership(old, next *role) {
+	was := old != nil && old.leads
+	if p.m.o.OnLeadership == nil || was == next.leads {
+		return
+	}
+	if !next.leads {
+		p.m.o.OnLeadership(Leadership{Partition: p, Epoch: old.since})
+		return
+	}
+	p.m.o.OnLeadership(Leadership{Partition: p, Epoch: next.since, Leads: true})
+	if p.fault.Load() != nil {
+		p.m.o.OnLeadership(Leadership{Partition: p, Epoch: next.since})
+	}
+}
+
+// tellEnd tells that the partition, which has a fault now, is not led here any more.
+func (p *Partition) tellEnd() {
+	if ro := p.role.Load(); ro != nil && ro.leads && p.m.o.OnLeadership != nil {
+		p.m.o.OnLeadership(Leadership{Partition: p, Epoch: ro.since})
+	}
 }
 
 // assignEpoch notes that epoch begins at start, durably. The write lock is held.
@@ -279,6 +305,7 @@ func (p *Partition) offline(cause error, noReads bool) {
 	p.failWaits(f.err)
 	p.mu.Unlock()
 	p.changed()
+	p.tellEnd()
 	if p.m.o.OnOffline != nil {
 		p.m.o.OnOffline(p.tp, p.dir, cause)
 	} else {
@@ -303,6 +330,7 @@ func (p *Partition) shut(ctx context.Context, clean bool) error {
 	p.failWaits(errClosed(p.tp))
 	p.mu.Unlock()
 	p.changed()
+	p.tellEnd()
 	if p.log == nil {
 		return nil
 	}
