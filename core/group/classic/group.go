@@ -64,6 +64,8 @@ type Env interface {
 	Store(value *kmsg.GroupMetadataValue, done func(now time.Time, code int16))
 	// NewMemberID is a random UUID, the part of a member id that nobody can guess.
 	NewMemberID() string
+	// Rebalanced counts a rebalance that is over: its assignment is stored.
+	Rebalanced()
 }
 
 // Caller is the client that a request comes from, as groups show it in descriptions.

@@ -189,6 +189,7 @@ func (g *Group) selectProtocol() string {
 // SyncGroup waits is not silent, except in its first JoinGroup.
 func (g *Group) sessionExpired(now time.Time, m *member) {
 	if !m.fresh && (m.join != nil || m.sync != nil) {
+		g.alive(now, m)
 		return
 	}
 	g.log.Info("a member's session has ended", "member", m.id, "generation", g.generation)

@@ -88,6 +88,7 @@ func (g *Group) assign(req *kmsg.SyncGroupRequest) {
 			m.assignment = assignments[m.id]
 		}
 		g.enter(now, Stable)
+		g.env.Rebalanced()
 		for _, m := range g.order {
 			if reply := m.sync; reply != nil {
 				m.sync = nil
