@@ -56,7 +56,8 @@ func (r *replicas) start(ctx context.Context) error {
 		BrokerID: b.ID, Storage: r.store.Storage, Clock: r.settings.clock, Log: r.log.With("part", "replica"),
 		Compressors: r.compressors, Topic: r.settings.Topic, Retention: r.policies.get, Known: r.known,
 		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics},
-		Cleaner: func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },
+		Cleaner:          func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },
+		FlushVisibleOnly: b.Logs.FlushVisibleOnly,
 		Timing: replica.Timing{
 			HighWatermarkInterval: b.Logs.HighWatermarkCheckpoint, RecoveryPointInterval: b.Logs.RecoveryCheckpoint,
 			LogStartInterval: b.Logs.StartOffsetCheckpoint, RetentionInterval: b.Logs.RetentionCheck,

@@ -77,6 +77,7 @@ type TopicDefaults struct {
 type LogManagement struct {
 	RetentionCheck          time.Duration
 	FlushCheck              time.Duration // log.flush.scheduler.interval.ms
+	FlushVisibleOnly        bool
 	RecoveryCheckpoint      time.Duration
 	StartOffsetCheckpoint   time.Duration
 	HighWatermarkCheckpoint time.Duration
@@ -236,6 +237,7 @@ func readLogs(r *reader, dirs int) LogManagement {
 	return LogManagement{
 		RetentionCheck:          r.ms("log.retention.check.interval.ms"),
 		FlushCheck:              r.ms("log.flush.scheduler.interval.ms"),
+		FlushVisibleOnly:        r.bool("log.flush.visible.only"),
 		RecoveryCheckpoint:      r.ms("log.flush.offset.checkpoint.interval.ms"),
 		StartOffsetCheckpoint:   r.ms("log.flush.start.offset.checkpoint.interval.ms"),
 		HighWatermarkCheckpoint: r.ms("replica.high.watermark.checkpoint.interval.ms"),

@@ -43,6 +43,9 @@ func (p *Partition) Append(ctx context.Context, r AppendRequest) (AppendResult, 
 		p.flushLater(res.end, true)
 	}
 	p.advance()
+	if p.m.o.FlushVisibleOnly && p.awaitedBy(r.Acks) {
+		p.showSoon()
+	}
 	if due && r.Acks == AcksLeader {
 		// This producer waits for the disk alone, not for other replicas.
 		err = p.flushNow(ctx, res.end)
@@ -315,8 +318,27 @@ func (p *Partition) flushNow(ctx context.Context, upTo int64) error {
 	return nil
 }
 
-// flushDue flushes when flush.ms has passed since the last time.
+// showSoon has the log flushed for somebody who waits for what is in it already and
+// not to be seen before (log.flush.visible.only). Whoever asks while a flush runs
+// shares the next one.
+func (p *Partition) showSoon() {
+	end := p.end.Load()
+	if p.hw.Load() >= end || p.log == nil || p.fault.Load() != nil {
+		return
+	}
+	p.flushLater(end, false)
+	p.advance() // it may be flushed already, by a compaction or a checkpoint
+}
+
+// flushDue flushes when flush.ms has passed since the last time. It is called every
+// log.flush.scheduler.interval.ms, and at least once a second: where only what is
+// flushed may be seen, each time counts, as otherwise it would never be seen.
 func (p *Partition) flushDue(now int64) {
+	if p.m.o.FlushVisibleOnly {
+		p.lastFlush = now
+		p.showSoon()
+		return
+	}
 	if limit := p.cfg.Load().FlushTime.Milliseconds(); now-p.lastFlush < limit {
 		return
 	}

@@ -148,10 +148,11 @@ func (p *Partition) settle() {
 }
 
 // vouched is the end of what this replica itself counts for: its log end, or what
-// is flushed while a flush is owed (flush.messages). mu is held.
+// is flushed while a flush is owed (flush.messages), and always where nothing else
+// may be seen (log.flush.visible.only). mu is held.
 func (p *Partition) vouched() int64 {
 	end := p.end.Load()
-	if p.flushed < p.flushGate {
+	if p.flushed < p.flushGate || p.m.o.FlushVisibleOnly {
 		return min(p.flushed, end)
 	}
 	return end
@@ -208,11 +209,25 @@ func (p *Partition) drain() {
 // Watch implements Leader.
 func (p *Partition) Watch(w *Waiter) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.watchers = append(p.watchers, w)
 	if p.fault.Load() != nil {
 		w.Wake() // nothing else would
 	}
+	p.mu.Unlock()
+	if p.m.o.FlushVisibleOnly {
+		p.showSoon()
+	}
+}
+
+// awaitedBy reports whether somebody waits for what an append with these acks has
+// brought: its producer, or a fetch.
+func (p *Partition) awaitedBy(acks Acks) bool {
+	if acks == AcksAll {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.watchers) > 0
 }
 
 // Unwatch implements Leader.

@@ -58,6 +58,10 @@ type Options struct {
 	// Cleaner gives the current settings of compaction. Whether it is enabled is asked
 	// for once, by Start. Nil means that nothing is compacted in the background.
 	Cleaner func() config.Cleaner
+	// FlushVisibleOnly keeps the high watermark, and with it what consumers see and
+	// what acks=all answers for, at or below what this broker has flushed
+	// (log.flush.visible.only).
+	FlushVisibleOnly bool
 
 	Timing
 }

@@ -80,6 +80,14 @@ func (p *Partition) load(ctx context.Context, rec core.Recovered, ck checkpoints
 		return nil
 	}
 	p.flushed, p.flushWant = st.Flushed, st.Flushed
+	if p.m.o.FlushVisibleOnly && p.flushed < end {
+		// What a crash has left in the page cache may have been written down as
+		// committed by a run without this setting.
+		if err := p.flush(ctx, end); err != nil {
+			return fmt.Errorf("flush what was recovered: %w", err)
+		}
+		p.flushed, p.flushWant = end, end
+	}
 	p.findSegment()
 	if err := p.loadEpochs(ctx, start, end); err != nil {
 		return err
