@@ -106,6 +106,7 @@ type Cleaner struct {
 	maxPlain int
 
 	table    table
+	dirty    dirty
 	scan     scanner
 	side     scanner // looks for markers while scan goes on
 	out      []byte
@@ -182,6 +183,7 @@ func (r *run) index(ctx context.Context) error {
 	table := &r.c.table
 	from, below := r.t.From, r.t.Below
 	table.reset(below-from, r.l.TableBytes, r.l.Load)
+	r.c.dirty.reset(from, below, r.l.TableBytes)
 	err := r.c.scan.batches(ctx, from, below, func(b record.Batch) error {
 		if !b.IsControl() {
 			dead, err := r.dead(ctx, b)
@@ -217,16 +219,29 @@ func (r *run) indexBatch(b record.Batch) error {
 	}
 	base, ahead := b.BaseOffset(), &r.c.filter.ahead
 	ahead.reset(&r.c.table, b, records)
+	look := false
 	for {
 		f, key, ok := ahead.next()
 		if !ok {
 			return malformed(b)
 		}
 		if f == nil {
+			if look {
+				r.c.dirty.lookInto(b)
+			}
 			return nil
 		}
-		if offset := base + f.offsetDelta; f.hasKey && offset >= r.t.From && !r.c.table.put(key, offset) {
+		look = look || f.tombstone || !f.hasKey
+		offset := base + f.offsetDelta
+		if !f.hasKey || offset < r.t.From {
+			continue
+		}
+		older, ok := r.c.table.put(key, offset)
+		if !ok {
 			return errFull
+		}
+		if older >= 0 {
+			r.c.dirty.supersede(older)
 		}
 	}
 }

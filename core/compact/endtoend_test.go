@@ -120,7 +120,15 @@ func TestEndToEnd(t *testing.T) {
 			t.Errorf("%s: %v", filepath.Base(name), err)
 		}
 	}
-	if data, err := os.ReadFile(filepath.Join(dir, "cleaner-offset-checkpoint")); err != nil || len(data) < 10 {
-		t.Errorf("cleaner-offset-checkpoint: %q, %v", data, err)
+	// It is written at the end of a round, of which readers see the first segments before.
+	for {
+		data, err := os.ReadFile(filepath.Join(dir, "cleaner-offset-checkpoint"))
+		if err == nil && len(data) > 10 {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("cleaner-offset-checkpoint: %q, %v", data, err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

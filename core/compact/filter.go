@@ -23,6 +23,7 @@ const (
 // filter drops records from batches.
 type filter struct {
 	table       *table
+	dirty       *dirty
 	compressors *core.Compressors
 	decompress  record.Decompress
 	now         int64 // ms
@@ -35,7 +36,7 @@ type filter struct {
 }
 
 func (f *filter) reset(c *Cleaner, t Task) {
-	f.table, f.compressors = &c.table, c.compressors
+	f.table, f.dirty, f.compressors = &c.table, &c.dirty, c.compressors
 	f.now = t.Now.UnixMilli()
 	f.horizon = t.Now.Add(t.DeleteRetention).UnixMilli()
 	f.decompress = func(codec record.Codec, dst, src []byte) ([]byte, error) {
@@ -100,9 +101,15 @@ func (f *filter) apply(dst []byte, b record.Batch, v verdict, stats *Result) ([]
 	return f.rebuild(dst, b, o, mark)
 }
 
-// choose goes over the records of a data batch. The answer borrows the filter's
-// buffers or the batch.
+// choose decides what stays of a data batch. The answer borrows the filter's buffers or
+// the batch.
 func (f *filter) choose(b record.Batch, stats *Result) (o outcome, err error) {
+	known := f.dirty.has(b, f.table.latest)
+	if known {
+		if gone, ok := f.dirty.outcome(b); ok && (gone == 0 || gone == b.Count()) {
+			return outcome{n: b.Count() - gone, whole: gone == 0}, nil
+		}
+	}
 	records, err := f.records(b)
 	if err != nil {
 		return o, err
@@ -112,7 +119,11 @@ func (f *filter) choose(b record.Batch, stats *Result) (o outcome, err error) {
 	o.whole, o.maxTS = true, record.NoTimestamp
 	f.kept = f.kept[:0]
 	from, pos := 0, 0 // what stays and is not in kept yet
-	f.ahead.reset(f.table, b, records)
+	if known {
+		f.ahead.reset(nil, b, records)
+	} else {
+		f.ahead.reset(f.table, b, records)
+	}
 	for {
 		r, key, ok := f.ahead.next()
 		if !ok {
@@ -129,6 +140,8 @@ func (f *filter) choose(b record.Batch, stats *Result) (o outcome, err error) {
 				stats.Invalid++
 			case r.tombstone && expired:
 				keep = false
+			case known:
+				keep = !f.dirty.superseded(offset)
 			default:
 				keep = offset >= f.table.get(key)
 			}

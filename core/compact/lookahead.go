@@ -6,7 +6,8 @@ import "github.com/millrace/millrace/core/record"
 // for the first of them.
 const aheadRecords = 16
 
-// lookahead walks the records of a batch and knows their keys' hashes.
+// lookahead walks the records of a batch and knows their keys' hashes, unless it is
+// without a table.
 type lookahead struct {
 	table   *table
 	records []byte // not parsed yet
@@ -46,8 +47,12 @@ func (l *lookahead) fill() bool {
 			return false
 		}
 		l.records = l.records[f.size:]
-		l.keys[i] = l.table.digest(f.key)
+		if l.table != nil {
+			l.keys[i] = l.table.digest(f.key)
+		}
 	}
-	l.touched |= l.table.touch(l.keys[:l.n])
+	if l.table != nil {
+		l.touched |= l.table.touch(l.keys[:l.n])
+	}
 	return true
 }

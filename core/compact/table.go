@@ -83,17 +83,19 @@ func (t *table) find(d digest) *slot {
 	}
 }
 
-// put notes an offset of a key. ok is false where the table is full.
-func (t *table) put(key digest, offset int64) (ok bool) {
+// put notes an offset of a key, and answers the one that it had before; -1 where it had
+// none. ok is false where the table is full.
+func (t *table) put(key digest, offset int64) (older int64, ok bool) {
 	s := t.find(key)
 	if s.at == 0 {
 		if t.n >= t.max {
-			return false
+			return -1, false
 		}
 		t.n++
 	}
+	older = s.at - 1
 	s.at = offset + 1
-	return true
+	return older, true
 }
 
 // get is the newest offset of a key; -1 where the table has none.

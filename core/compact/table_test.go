@@ -34,14 +34,14 @@ func TestTable(t *testing.T) {
 			t.Fatalf("%d slots, %d keys at most", len(x.slots), x.max)
 		}
 		for i := range 900 {
-			if !x.put(x.digest(fmt.Append(nil, "key", i)), int64(i)) {
+			if _, ok := x.put(x.digest(fmt.Append(nil, "key", i)), int64(i)); !ok {
 				t.Fatalf("full after %d", i)
 			}
 		}
-		if x.put(x.digest([]byte("one more")), 1) || x.get(x.digest([]byte("one more"))) != -1 {
+		if _, ok := x.put(x.digest([]byte("one more")), 1); ok || x.get(x.digest([]byte("one more"))) != -1 {
 			t.Fatal("it takes more than it should")
 		}
-		if !x.put(x.digest([]byte("key7")), 1007) {
+		if older, ok := x.put(x.digest([]byte("key7")), 1007); !ok || older != 7 {
 			t.Fatal("a key that is there is refused")
 		}
 		for i := range 900 {
@@ -61,7 +61,7 @@ func TestTable(t *testing.T) {
 		t.Fatalf("%d slots, %d keys at most", len(x.slots), x.max)
 	}
 	x.reset(0, 0, 0.9)
-	if !x.put(x.digest(nil), 0) || x.get(x.digest(nil)) != 0 || x.get(x.digest([]byte{0})) != -1 {
+	if older, ok := x.put(x.digest(nil), 0); !ok || older != -1 || x.get(x.digest(nil)) != 0 || x.get(x.digest([]byte{0})) != -1 {
 		t.Fatal("the smallest table")
 	}
 }
