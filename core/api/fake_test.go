@@ -219,6 +219,7 @@ type fakeCluster struct {
 	created []controller.NewTopic
 	create  func(controller.NewTopic) error
 	nextID  int64
+	groups  *fakeGroups
 	options Options
 }
 
@@ -260,7 +261,10 @@ func (*fakeCluster) AlterConfigs(context.Context, []controller.ConfigAlteration,
 // all led here by broker 1. Broker 2 is alive, broker 3 is not.
 func newCluster(tb testing.TB) *fakeCluster {
 	tb.Helper()
-	f := &fakeCluster{leaders: make(map[core.TopicPartition]*fakeLeader), cache: metadata.NewCache("cluster")}
+	f := &fakeCluster{
+		leaders: make(map[core.TopicPartition]*fakeLeader), cache: metadata.NewCache("cluster"),
+		groups: &fakeGroups{tree: map[string]int64{}},
+	}
 	var topics []*metadata.Topic
 	for i, name := range []string{"a", "b"} {
 		t := &metadata.Topic{Name: name, ID: topicID(byte(i + 1))}
@@ -282,6 +286,7 @@ func newCluster(tb testing.TB) *fakeCluster {
 	f.options = Options{
 		NodeID: 1, Replicas: f, Admin: f, Metadata: f.cache, Clock: core.SystemClock{},
 		Log: slog.New(slog.DiscardHandler), Producers: f, FetchSessions: 10,
+		Groups: Groups{Classic: f.groups, Consumer: f.groups, Offsets: f.groups, Admin: f.groups, Locator: f.groups, Tree: fakeTree{f.groups}},
 	}
 	administered(tb, &f.options)
 	return f

@@ -5,6 +5,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/core/group"
+	"github.com/millrace/millrace/core/metadata"
 )
 
 // Types of coordinators.
@@ -14,45 +17,51 @@ const (
 	shareCoordinator       int8 = 2 // KIP-932
 )
 
-// findCoordinator serves FindCoordinator v0-6. Groups and transactions are not
-// coordinated yet, so that nobody is found:
+// findCoordinator serves FindCoordinator v0-6. The coordinator of a group is the
+// leader of its partition of __consumer_offsets, a topic that comes into being when
+// the first coordinator is looked for. A client is told COORDINATOR_NOT_AVAILABLE,
+// and asks again, as long as the partition has no leader.
 //
-//   - a group gets COORDINATOR_NOT_AVAILABLE, as from a Kafka that cannot create
-//     __consumer_offsets: clients keep asking and do no harm;
-//   - a transactional id gets INVALID_REQUEST, which producers report at once as
-//     fatal, with the message where the version has one, instead of hanging in the
-//     start of their first transaction.
-//
-// That the key is served at all matters to librdkafka, which concludes from it that
-// the broker knows LZ4.
+// Transactions are not coordinated yet. A transactional id gets INVALID_REQUEST,
+// which producers report at once as fatal, with the message where the version has
+// one, instead of hanging in the start of their first transaction.
 func (s *Server) findCoordinator() endpoint {
 	layout := []field{text().to(3), fixed(1).from(1), texts().from(4)}
-	return plain(0, 6, kmsg.NewPtrFindCoordinatorRequest, layout, handleFindCoordinator)
+	return plain(0, 6, kmsg.NewPtrFindCoordinatorRequest, layout, s.handleFindCoordinator)
 }
 
-func handleFindCoordinator(ctx context.Context, c *call, req *kmsg.FindCoordinatorRequest, resp *kmsg.FindCoordinatorResponse) error {
+func (s *Server) handleFindCoordinator(ctx context.Context, c *call, req *kmsg.FindCoordinatorRequest, resp *kmsg.FindCoordinatorResponse) error {
+	keys := req.CoordinatorKeys
 	if c.header.version < 4 {
-		e, message := c.coordinator(ctx, req.CoordinatorType, req.CoordinatorKey)
-		resp.ErrorCode, resp.ErrorMessage = e.Code, kmsg.StringPtr(message)
-		resp.NodeID, resp.Port = -1, -1
-		c.note(e.Code)
-		return nil
+		keys = []string{req.CoordinatorKey}
 	}
-	for _, key := range req.CoordinatorKeys {
-		e, message := c.coordinator(ctx, req.CoordinatorType, key)
-		rc := kmsg.NewFindCoordinatorResponseCoordinator()
-		rc.Key, rc.NodeID, rc.Port = key, -1, -1
-		rc.ErrorCode, rc.ErrorMessage = e.Code, kmsg.StringPtr(message)
-		resp.Coordinators = append(resp.Coordinators, rc)
-		c.note(e.Code)
+	f := coordinatorSearch{call: c}
+	for _, key := range keys {
+		resp.Coordinators = append(resp.Coordinators, f.find(ctx, req.CoordinatorType, key))
+		c.note(resp.Coordinators[len(resp.Coordinators)-1].ErrorCode)
 	}
-	return nil
+	if c.header.version < 4 {
+		rc := resp.Coordinators[0]
+		resp.ErrorCode, resp.ErrorMessage = rc.ErrorCode, rc.ErrorMessage
+		resp.NodeID, resp.Host, resp.Port = rc.NodeID, rc.Host, rc.Port
+	}
+	return ctx.Err()
 }
 
-// coordinator says why there is none.
-func (c *call) coordinator(ctx context.Context, kind int8, key string) (*kerr.Error, string) {
-	resource, op := GroupResource, OpDescribe
-	denied := kerr.GroupAuthorizationFailed
+// coordinatorSearch looks for the coordinators of one request.
+type coordinatorSearch struct {
+	*call
+	created bool // the topic has been created, or it was tried
+}
+
+func (f *coordinatorSearch) find(ctx context.Context, kind int8, key string) kmsg.FindCoordinatorResponseCoordinator {
+	rc := kmsg.NewFindCoordinatorResponseCoordinator()
+	rc.Key, rc.NodeID, rc.Port = key, -1, -1
+	fail := func(e *kerr.Error, message string) kmsg.FindCoordinatorResponseCoordinator {
+		rc.ErrorCode, rc.ErrorMessage = e.Code, kmsg.StringPtr(message)
+		return rc
+	}
+	resource, op, denied := GroupResource, OpDescribe, kerr.GroupAuthorizationFailed
 	switch kind {
 	case groupCoordinator:
 	case transactionCoordinator:
@@ -61,16 +70,47 @@ func (c *call) coordinator(ctx context.Context, kind int8, key string) (*kerr.Er
 		resource, op, key = ClusterResource, OpClusterAction, clusterName
 		denied = kerr.ClusterAuthorizationFailed
 	default:
-		return kerr.InvalidRequest, "The type of the coordinator is neither group nor transaction."
+		return fail(kerr.InvalidRequest, "The type of the coordinator is neither group nor transaction.")
 	}
 	switch {
-	case !c.allowed(ctx, op, resource, key):
-		return denied, denied.Description
-	case kind == groupCoordinator:
-		return kerr.CoordinatorNotAvailable, "This broker does not coordinate consumer groups yet; assign partitions by hand."
+	case !f.allowed(ctx, op, resource, key):
+		return fail(denied, denied.Description)
 	case kind == transactionCoordinator:
-		return kerr.InvalidRequest, "This broker does not coordinate transactions yet; produce without a transactional id."
-	default:
-		return kerr.InvalidRequest, "This broker does not coordinate share groups."
+		return fail(kerr.InvalidRequest, "This broker does not coordinate transactions yet; produce without a transactional id.")
+	case kind == shareCoordinator:
+		return fail(kerr.InvalidRequest, "This broker does not coordinate share groups.")
 	}
+	e, id, ok := f.leader(ctx, key)
+	if !ok {
+		return fail(kerr.CoordinatorNotAvailable, kerr.CoordinatorNotAvailable.Description)
+	}
+	rc.NodeID, rc.Host, rc.Port = id, e.Host, e.Port
+	return rc
+}
+
+// leader finds where the leader of the group's partition of __consumer_offsets
+// listens, after creating the topic if it is not there.
+func (f *coordinatorSearch) leader(ctx context.Context, name string) (metadata.Endpoint, int32, bool) {
+	image := f.server.Metadata.Current()
+	t, ok := image.Topic(group.TopicName)
+	if !ok && !f.created {
+		f.created = true
+		f.server.createInternal(ctx, group.TopicName)
+		image = f.server.Metadata.Current()
+		t, ok = image.Topic(group.TopicName)
+	}
+	if !ok {
+		return metadata.Endpoint{}, -1, false
+	}
+	partition := f.server.Groups.Locator.PartitionFor(name)
+	if int(partition) >= len(t.Partitions) {
+		return metadata.Endpoint{}, -1, false
+	}
+	id := t.Partitions[partition].Leader
+	b, ok := image.Broker(id)
+	if !ok {
+		return metadata.Endpoint{}, -1, false
+	}
+	e, ok := b.Endpoint(f.peer.Listener)
+	return e, id, ok
 }

@@ -186,30 +186,6 @@ func TestInitProducerIDWithoutCoordinator(t *testing.T) {
 	}
 }
 
-func TestFindCoordinator(t *testing.T) {
-	t.Parallel()
-	ss := newCluster(t).connect(t)
-	for v := int16(0); v <= 6; v++ {
-		for kind, want := range map[int8]int16{0: kerr.CoordinatorNotAvailable.Code, 1: kerr.InvalidRequest.Code, 2: kerr.InvalidRequest.Code, 9: kerr.InvalidRequest.Code} {
-			if v == 0 {
-				want = kerr.CoordinatorNotAvailable.Code // groups only
-			}
-			req := kmsg.NewPtrFindCoordinatorRequest()
-			req.Version, req.CoordinatorType, req.CoordinatorKey, req.CoordinatorKeys = v, kind, "g", []string{"g", "h"}
-			r := ask[*kmsg.FindCoordinatorResponse](t, ss, req)
-			if v < 4 {
-				if r.ErrorCode != want || r.NodeID != -1 || v >= 1 && *r.ErrorMessage == "" {
-					t.Errorf("v%d type %d: %+v", v, kind, r)
-				}
-				continue
-			}
-			if len(r.Coordinators) != 2 || r.Coordinators[1].Key != "h" || r.Coordinators[1].ErrorCode != want || *r.Coordinators[1].ErrorMessage == "" {
-				t.Errorf("v%d type %d: %+v", v, kind, r)
-			}
-		}
-	}
-}
-
 func TestOffsetForLeaderEpoch(t *testing.T) {
 	t.Parallel()
 	f := newCluster(t)
@@ -301,7 +277,7 @@ func TestUnknownKeysAndVersionsCloseTheConnection(t *testing.T) {
 		"short":           {0, 0, 0},
 		"unknown key":     {0x7f, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0xff},
 		"negative key":    {0xff, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0xff},
-		"unserved key":    {0, 11, 0, 0, 0, 0, 0, 1, 0xff, 0xff},
+		"unserved key":    {0, 24, 0, 0, 0, 0, 0, 1, 0xff, 0xff},
 		"fetch v3":        {0, 1, 0, 3, 0, 0, 0, 1, 0xff, 0xff},
 		"produce v14":     {0, 0, 0, 14, 0, 0, 0, 1, 0xff, 0xff, 0},
 		"produce v-1":     {0, 0, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff},

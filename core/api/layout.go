@@ -36,6 +36,7 @@ const (
 
 func fixed(size int) field     { return field{kind: kindFixed, size: size, max: math.MaxInt16} }
 func text() field              { return field{kind: kindText, max: math.MaxInt16} }
+func blob() field              { return field{kind: kindBytes, max: math.MaxInt16} }
 func texts() field             { return field{kind: kindTexts, max: math.MaxInt16} }
 func numbers() field           { return field{kind: kindNumbers, size: 4, max: math.MaxInt16} } // of 32 bits
 func array(fs ...field) field  { return field{kind: kindStructures, fields: fs, max: math.MaxInt16} }

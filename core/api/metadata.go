@@ -232,7 +232,11 @@ func (s *Server) autoCreate(ctx context.Context, c *call, topics []kmsg.Metadata
 		default:
 			// Stands where the controller says nothing better.
 			codes[name] = kerr.LeaderNotAvailable.Code
-			missing = append(missing, controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
+			n, ok := s.newInternal(name)
+			if !ok {
+				n = controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
+			}
+			missing = append(missing, n)
 		}
 	}
 	if len(missing) == 0 {
@@ -292,11 +296,6 @@ func validTopicName(s string) bool {
 		}
 	}
 	return true
-}
-
-// internalTopic reports whether clients are told that a topic is Kafka's own.
-func internalTopic(name string) bool {
-	return name == "__consumer_offsets" || name == "__transaction_state"
 }
 
 // topicOperations are those that the client may do, out of all that topics have.

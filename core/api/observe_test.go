@@ -194,7 +194,7 @@ func TestObserverHearsOfWhatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	f, j := observing(t)
 	ss := f.connect(t)
-	for what, frame := range map[string][]byte{"short": {0, 0}, "unserved": {0, 11, 0, 0, 0, 0, 0, 1, 0xff, 0xff}} {
+	for what, frame := range map[string][]byte{"short": {0, 0}, "unserved": {0, 24, 0, 0, 0, 0, 0, 1, 0xff, 0xff}} {
 		if err := ss.Serve(t.Context(), frame, newWriter()); !errors.Is(err, errProtocol) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -33,6 +33,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Producers hands out producer ids.
 	Producers ProducerIDs
+	// Groups coordinates consumer groups.
+	Groups Groups
 	// Authorizer may be nil: everything is allowed.
 	Authorizer Authorizer
 	// Observer may be nil.
