@@ -22,6 +22,7 @@ type network struct {
 	settings *settings
 	log      *slog.Logger
 	handler  func() core.Handler
+	quiet    func() // before the listeners are drained
 	gate     *gate
 
 	mu         sync.Mutex
@@ -40,7 +41,7 @@ func (n *network) transportOf(l config.Listener) string {
 
 func newNetwork(lc fx.Lifecycle, reg *core.Registry[core.Transport], s *settings, log *slog.Logger, a *apiServer) (*network, error) {
 	n := &network{
-		reg: reg, settings: s, log: log, handler: a.handler, gate: newGate(),
+		reg: reg, settings: s, log: log, handler: a.handler, quiet: a.quiet, gate: newGate(),
 		transports: map[string]core.Transport{}, listeners: map[string]core.Listener{},
 	}
 	for _, l := range s.Broker().Listeners {
@@ -82,6 +83,7 @@ func (n *network) start(ctx context.Context) error {
 // stop drains the listeners side by side, and cuts what is left when ctx ends.
 func (n *network) stop(ctx context.Context) error {
 	n.gate.close()
+	n.quiet()
 	n.mu.Lock()
 	listeners := maps.Clone(n.listeners)
 	n.mu.Unlock()

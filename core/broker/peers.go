@@ -17,11 +17,12 @@ type peers struct {
 	settings *settings
 	cache    *metadata.Cache
 	replicas *replicas
+	groups   *groups
 	metrics  *telemetry.Metrics
 }
 
-func newPeers(s *settings, cache *metadata.Cache, r *replicas, m *telemetry.Metrics) *peers {
-	return &peers{settings: s, cache: cache, replicas: r, metrics: m}
+func newPeers(s *settings, cache *metadata.Cache, r *replicas, g *groups, m *telemetry.Metrics) *peers {
+	return &peers{settings: s, cache: cache, replicas: r, groups: g, metrics: m}
 }
 
 // Send implements controller.Sender.
@@ -38,8 +39,12 @@ func (p *peers) Send(ctx context.Context, broker int32, req kmsg.Request) (kmsg.
 		return resp, nil
 	case *kmsg.UpdateMetadataRequest:
 		resp := kmsg.NewPtrUpdateMetadataResponse()
+		before := p.cache.Current()
 		if err := p.cache.Apply(r); err != nil {
 			resp.ErrorCode = kerr.StaleControllerEpoch.Code
+		}
+		if gone := before.Gone(p.cache.Current()); len(gone) > 0 {
+			p.groups.TopicsDeleted(gone)
 		}
 		return resp, nil
 	default:

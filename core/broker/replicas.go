@@ -28,6 +28,7 @@ type replicas struct {
 	metrics     *telemetry.Metrics
 	web         *web
 	halt        *halt
+	groups      *groups
 	isr         *isrChanges // set by attachISR
 
 	manager *replica.Manager
@@ -35,9 +36,9 @@ type replicas struct {
 }
 
 func newReplicas(lc fx.Lifecycle, s *settings, log *slog.Logger, st *store, c *core.Compressors, p policies,
-	cache *metadata.Cache, m *telemetry.Metrics, w *web, h *halt,
+	cache *metadata.Cache, m *telemetry.Metrics, w *web, h *halt, g *groups,
 ) *replicas {
-	r := &replicas{settings: s, log: log, store: st, compressors: c, policies: p, cache: cache, metrics: m, web: w, halt: h}
+	r := &replicas{settings: s, log: log, store: st, compressors: c, policies: p, cache: cache, metrics: m, web: w, halt: h, groups: g}
 	lc.Append(fx.StartStopHook(r.start, r.stop))
 	return r
 }
@@ -56,6 +57,7 @@ func (r *replicas) start(ctx context.Context) error {
 		BrokerID: b.ID, Storage: r.store.Storage, Clock: r.settings.clock, Log: r.log.With("part", "replica"),
 		Compressors: r.compressors, Topic: r.settings.Topic, Retention: r.policies.get, Known: r.known,
 		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics},
+		OnLeadership:     r.groups.OnLeadership,
 		Cleaner:          func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },
 		FlushVisibleOnly: b.Logs.FlushVisibleOnly,
 		Timing: replica.Timing{

@@ -46,19 +46,20 @@ type apiServer struct {
 	tree       *coordination
 	store      *store
 	metrics    *telemetry.Metrics
+	groups     *groups
 	serving    atomic.Pointer[api.Server]
 }
 
 func newAPIServer(s *settings, log *slog.Logger, r *replicas, c *controller.Controller, cache *metadata.Cache,
-	tree *coordination, st *store, m *telemetry.Metrics,
+	tree *coordination, st *store, m *telemetry.Metrics, g *groups,
 ) *apiServer {
-	return &apiServer{settings: s, log: log, replicas: r, controller: c, cache: cache, tree: tree, store: st, metrics: m}
+	return &apiServer{settings: s, log: log, replicas: r, controller: c, cache: cache, tree: tree, store: st, metrics: m, groups: g}
 }
 
 func (a *apiServer) handler() core.Handler {
 	b := a.settings.Broker()
 	server := api.NewServer(api.Options{
-		NodeID: b.ID, Replicas: a.replicas.manager, Admin: a.controller, Metadata: a.cache,
+		NodeID: b.ID, Replicas: a.replicas.manager, Admin: a.controller, Metadata: a.cache, Groups: a.groups.serving(),
 		Clock: a.settings.clock, Log: a.log.With("part", "api"),
 		Producers: txn.NewProducerIDs(b.ID, a.tree.sessions.get),
 		Observer:  &observer{a.metrics, a.settings.clock}, AutoCreateTopics: b.Topics.AutoCreate,
@@ -69,3 +70,8 @@ func (a *apiServer) handler() core.Handler {
 	a.serving.Store(server)
 	return server
 }
+
+// quiet answers the requests that wait for other clients, and those that come, so
+// that the listeners can be drained: a member that waits in a group may do so for
+// minutes.
+func (a *apiServer) quiet() { a.groups.Close() }

@@ -120,6 +120,18 @@ func (im *Image) Topics() []*Topic {
 	return out
 }
 
+// Gone lists the topics of this image that a later one has no more, or of which it
+// has another one under the same name.
+func (im *Image) Gone(later *Image) []string {
+	var gone []string
+	for name, t := range im.topics {
+		if now, ok := later.topics[name]; !ok || !t.ID.IsZero() && now.ID != t.ID {
+			gone = append(gone, name)
+		}
+	}
+	return gone
+}
+
 // NumTopics counts the topics.
 func (im *Image) NumTopics() int { return len(im.topics) }
 

@@ -1,6 +1,7 @@
 package metadata_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -173,5 +174,23 @@ func TestUnknownProtocol(t *testing.T) {
 	t.Parallel()
 	if _, err := metadata.LiveBroker(&metadata.Broker{Endpoints: []metadata.Endpoint{{Protocol: "QUIC"}}}); err == nil {
 		t.Error("an unknown protocol was accepted")
+	}
+}
+
+func TestGone(t *testing.T) {
+	t.Parallel()
+	topic := func(name string, id byte) *metadata.Topic {
+		tp := &metadata.Topic{Name: name, Partitions: []metadata.Partition{{Replicas: []int32{1}}}}
+		if id > 0 {
+			tp.ID = core.TopicID{15: id}
+		}
+		return tp
+	}
+	before := metadata.NewImage("c", 1, 1, nil, []*metadata.Topic{topic("stays", 1), topic("goes", 2), topic("again", 3), topic("named", 0)})
+	after := metadata.NewImage("c", 1, 1, nil, []*metadata.Topic{topic("stays", 1), topic("again", 4), topic("named", 5), topic("comes", 6)})
+	got := before.Gone(after)
+	slices.Sort(got)
+	if want := []string{"again", "goes"}; !slices.Equal(got, want) {
+		t.Errorf("gone are %q, want %q", got, want)
 	}
 }

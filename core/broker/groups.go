@@ -1,0 +1,37 @@
+package broker
+
+import (
+	"log/slog"
+
+	"go.uber.org/fx"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/api"
+	"github.com/millrace/millrace/core/group"
+	"github.com/millrace/millrace/core/metadata"
+)
+
+// groups is the coordinator of consumer groups. It follows who leads the partitions
+// of its topic, ends before the listeners are drained, so that no request waits in it
+// any more, and long before the logs close.
+type groups struct {
+	*group.Coordinator
+}
+
+func newGroups(lc fx.Lifecycle, s *settings, log *slog.Logger, cache *metadata.Cache, c *core.Compressors) (*groups, error) {
+	k, err := group.New(group.Options{
+		Settings: s.Broker().Groups, Clock: s.clock, Log: log.With("part", "groups"),
+		Compressors: c, Metadata: cache,
+	})
+	if err != nil {
+		return nil, err
+	}
+	g := &groups{Coordinator: k}
+	lc.Append(fx.StopHook(g.Close)) // of a start that failed before there were listeners
+	return g, nil
+}
+
+// serving is the coordinator as requests use it.
+func (g *groups) serving() api.Groups {
+	return api.Groups{Classic: g, Consumer: g, Offsets: g, Admin: g, Locator: g}
+}
