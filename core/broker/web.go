@@ -80,7 +80,7 @@ func attachSources(m *telemetry.Metrics, w *web, s *settings, r *replicas, c *co
 	m.Attach(telemetry.Sources{
 		Broker: o.broker, Replicas: o.replicaState, Controller: o.controllerState, Cluster: o.cluster,
 		Listeners: func() iter.Seq2[string, core.ListenerStats] { return maps.All(n.stats()) },
-		Dirs:      o.dirs, Logs: o.logs, FetchSessions: o.fetchSessions,
+		Dirs:      o.dirs, Logs: o.logs, FetchSessions: o.fetchSessions, Cleaner: o.cleaner,
 	})
 }
 
@@ -156,15 +156,35 @@ func (o *sources) dirs() []telemetry.DirState {
 	if err != nil {
 		return nil
 	}
-	bytes := map[string]int64{}
+	sums := map[string]telemetry.DirState{}
 	for _, p := range m.Partitions() {
-		bytes[p.Dir] += p.Bytes
+		s := sums[p.Dir]
+		s.LogBytes += p.Bytes
+		if p.Uncleanable != nil {
+			s.Uncleanable++
+			s.UncleanableBytes += p.Bytes
+		}
+		sums[p.Dir] = s
 	}
 	out := make([]telemetry.DirState, len(dirs))
 	for i, d := range dirs {
-		out[i] = telemetry.DirState{Dir: d, LogBytes: bytes[d.Path]}
+		out[i] = sums[d.Path]
+		out[i].Dir = d
 	}
 	return out
+}
+
+func (o *sources) cleaner() telemetry.CleanerState {
+	m := o.replicas.running()
+	if m == nil {
+		return telemetry.CleanerState{}
+	}
+	s := m.Compaction()
+	return telemetry.CleanerState{
+		Threads: s.Threads, Running: s.Running, Rounds: s.Rounds, Failed: s.Failed, Read: s.Read, Written: s.Written,
+		Reclaimed: s.Reclaimed, Records: s.Records, Kept: s.Kept, LastRun: s.LastRun, LastTook: s.LastTook, MaxDelay: s.MaxDelay,
+		BufferUsed: s.LastTableFull, Recopied: s.LastRecopied, MaxDirty: s.MaxDirtyRatio,
+	}
 }
 
 func (o *sources) logs() iter.Seq[telemetry.LogSize] {

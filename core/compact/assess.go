@@ -28,8 +28,9 @@ type Candidate struct {
 	// Clean and Dirty are bytes: before From, and from there to Below. A segment in
 	// which From lies counts as both.
 	Clean, Dirty int64
-	// Due says that a record has waited for longer than max.compaction.lag.ms.
-	Due bool
+	// Overdue is by how much a record has waited for longer than max.compaction.lag.ms;
+	// 0 where none has.
+	Overdue time.Duration
 	// Worth says that a round should be made.
 	Worth bool
 }
@@ -78,13 +79,15 @@ func Assess(st core.LogState, p Policy) Candidate {
 		}
 		if i >= dirty && s.Base < c.Below {
 			c.Dirty += s.Bytes
-			c.Due = c.Due || p.MaxLag > 0 && s.FirstTimestamp > 0 && time.UnixMilli(s.FirstTimestamp).Before(p.Now.Add(-p.MaxLag))
+			if p.MaxLag > 0 && s.FirstTimestamp > 0 {
+				c.Overdue = max(c.Overdue, p.Now.Add(-p.MaxLag).Sub(time.UnixMilli(s.FirstTimestamp)))
+			}
 		}
 	}
 	if c.Below < c.From {
 		c.Below = c.From
 	}
-	c.Worth = c.Dirty > 0 && c.Below > c.From && (c.Due || c.Ratio() > p.MinRatio)
+	c.Worth = c.Dirty > 0 && c.Below > c.From && (c.Overdue > 0 || c.Ratio() > p.MinRatio)
 	return c
 }
 

@@ -35,10 +35,14 @@ type CompactionState struct {
 	Records, Kept   int64 // looked at and kept
 	Invalid         int64 // records without a key that were dropped
 	Running         int   // rounds under way
+	Threads         int
+	LastRun         time.Time // when logs were last looked at; zero before the first time
 	LastTook        time.Duration
 	LongestTook     time.Duration
-	LastTableFull   float64 // of the last round's table, from 0 to 1
-	MaxDirtyRatio   float64 // highest dirty share among the compacted logs at the last look
+	LastRecopied    float64       // share of the last log that was written again, from 0 to 1
+	MaxDelay        time.Duration // by which a record was overdue (max.compaction.lag.ms) when the last round began
+	LastTableFull   float64       // of the last round's table, from 0 to 1
+	MaxDirtyRatio   float64       // highest dirty share among the compacted logs at the last look
 	UncleanableLogs int
 	UncleanableSize int64 // bytes of the logs that cannot be compacted
 }
@@ -47,6 +51,7 @@ type CompactionState struct {
 func (m *Manager) Compaction() CompactionState {
 	m.compaction.mu.Lock()
 	s := m.compaction.state
+	s.Threads = len(m.compaction.threads)
 	m.compaction.mu.Unlock()
 	for _, parts := range *m.table.Load() {
 		for _, p := range parts {
@@ -246,7 +251,7 @@ const minCleanerBackoff = time.Second
 
 // dirtiest finds the log with the largest dirty share among those worth a round.
 func (m *Manager) dirtiest(now time.Time, tableBytes int64) (best *Partition, candidate compact.Candidate) {
-	highest := 0.0
+	highest, delay := 0.0, time.Duration(0)
 	for _, parts := range *m.table.Load() {
 		for _, p := range parts {
 			if p == nil || !p.cfg.Load().Compact || p.log == nil || p.fault.Load() != nil || !p.clean.free(now, tableBytes) {
@@ -260,14 +265,17 @@ func (m *Manager) dirtiest(now time.Time, tableBytes int64) (best *Partition, ca
 				Point: p.clean.point.Load(), Stable: p.lso.Load(), Now: now,
 				MinRatio: cfg.MinCleanableRatio, MinLag: cfg.MinCompactionLag, MaxLag: cfg.MaxCompactionLag,
 			})
-			highest = max(highest, c.Ratio())
+			highest, delay = max(highest, c.Ratio()), max(delay, c.Overdue)
 			if c.Worth && (best == nil || c.Ratio() > candidate.Ratio()) {
 				best, candidate = p, c
 			}
 		}
 	}
 	m.compaction.mu.Lock()
-	m.compaction.state.MaxDirtyRatio = highest
+	m.compaction.state.MaxDirtyRatio, m.compaction.state.LastRun = highest, now
+	if best != nil {
+		m.compaction.state.MaxDelay = delay
+	}
 	m.compaction.mu.Unlock()
 	return best, candidate
 }
@@ -383,7 +391,10 @@ func (c *compaction) finished(res compact.Result, took time.Duration, err error)
 	s.Kept += res.Kept
 	s.Invalid += res.Invalid
 	s.LastTook, s.LongestTook = took, max(s.LongestTook, took)
-	s.LastTableFull = res.Full
+	s.LastTableFull, s.LastRecopied = res.Full, 0
+	if res.Before > 0 {
+		s.LastRecopied = float64(res.After) / float64(res.Before)
+	}
 }
 
 // last is what compaction has to know of the producers.

@@ -54,6 +54,8 @@ type families struct {
 	dirBytes, dirFree, dirOffline, dirTotal         *prometheus.Desc
 	recoveryRemaining, recoveryScanned, recoveryCut *prometheus.Desc
 	recoverySeconds                                 *prometheus.Desc
+	dirUncleanable, dirUncleanableBytes             *prometheus.Desc
+	cleaner                                         cleanerFamilies
 	// controller
 	controllerActive, controllerEpoch, controllerQueue *prometheus.Desc
 	clusterBrokers, clusterTopics, clusterPartitions   *prometheus.Desc
@@ -133,6 +135,10 @@ func (f *families) describe() {
 	f.recoveryScanned = f.add(c, "millrace_log_recovery_scanned_bytes_total", "bytes", "", "Bytes that were checked when logs were opened.")
 	f.recoveryCut = f.add(c, "millrace_log_recovery_truncated_bytes_total", "bytes", "", "Bytes that were cut off logs as torn or corrupt when they were opened.")
 	f.recoverySeconds = f.add(g, "millrace_log_recovery_seconds", "seconds", "", "How long opening the logs took at the last start.")
+
+	f.dirUncleanable = f.add(g, "millrace_log_dir_uncleanable_partitions", "partitions", "kafka.log:type=LogCleanerManager,name=uncleanable-partitions-count,logDirectory=*", "Logs in a directory that are damaged and therefore not compacted.", "dir")
+	f.dirUncleanableBytes = f.add(g, "millrace_log_dir_uncleanable_bytes", "bytes", "kafka.log:type=LogCleanerManager,name=uncleanable-bytes,logDirectory=*", "Bytes of those logs.", "dir")
+	f.cleaner.describe(f)
 
 	controller := "kafka.controller:type=KafkaController,name="
 	f.controllerActive = f.add(g, "millrace_controller_active", "boolean", controller+"ActiveControllerCount", "1 when this broker is the controller.")

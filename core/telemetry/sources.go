@@ -37,6 +37,8 @@ type Sources struct {
 	// Logs yields the topic, bytes and segments of each log; logs of a topic are
 	// summed up.
 	Logs func() iter.Seq[LogSize]
+	// Cleaner tells how compaction gets on.
+	Cleaner func() CleanerState
 	// FetchSessions counts the incremental fetch sessions (KIP-227).
 	FetchSessions func() FetchSessionState
 }
@@ -74,6 +76,9 @@ type ClusterState struct{ Brokers, Topics, Partitions int }
 type DirState struct {
 	core.Dir
 	LogBytes int64
+	// Uncleanable logs are damaged and not compacted.
+	Uncleanable      int
+	UncleanableBytes int64
 }
 
 // LogSize is the size of one log.
@@ -116,6 +121,9 @@ func (m *Metrics) Attach(s Sources) {
 	}
 	if s.Logs != nil {
 		next.Logs = s.Logs
+	}
+	if s.Cleaner != nil {
+		next.Cleaner = s.Cleaner
 	}
 	if s.FetchSessions != nil {
 		next.FetchSessions = s.FetchSessions
@@ -209,6 +217,9 @@ func (m *Metrics) collectSources(e emit, s *Sources) {
 		e.gauge(f.clusterTopics, int64(c.Topics))
 		e.gauge(f.clusterPartitions, int64(c.Partitions))
 	}
+	if s.Cleaner != nil {
+		f.cleaner.collect(e, s.Cleaner())
+	}
 	if s.FetchSessions != nil {
 		c := s.FetchSessions()
 		e.gauge(f.sessions, int64(c.Sessions))
@@ -245,6 +256,8 @@ func (m *Metrics) collectDir(e emit, d DirState) {
 	f := &m.families
 	e.flag(f.dirOffline, d.Err != nil, d.Path)
 	e.gauge(f.dirBytes, d.LogBytes, d.Path)
+	e.gauge(f.dirUncleanable, int64(d.Uncleanable), d.Path)
+	e.gauge(f.dirUncleanableBytes, d.UncleanableBytes, d.Path)
 	if d.Total >= 0 {
 		e.gauge(f.dirTotal, d.Total, d.Path)
 	}

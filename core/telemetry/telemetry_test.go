@@ -58,6 +58,9 @@ func busy(m *Metrics) {
 		Logs: func() iter.Seq[LogSize] {
 			return slices.Values([]LogSize{{"t", 100, 1}, {"t", 50, 2}, {"u", 7, 1}})
 		},
+		Cleaner: func() CleanerState {
+			return CleanerState{Threads: 1, Rounds: 2, LastRun: time.UnixMilli(1500), MaxDirty: 0.25}
+		},
 		FetchSessions: func() FetchSessionState { return FetchSessionState{1, 2, 3} },
 	})
 }
@@ -116,6 +119,9 @@ func TestMetricsAreServed(t *testing.T) {
 		`millrace_log_dir_usable_bytes{dir="/d"} 5`,
 		`millrace_broker_info{broker="1",cluster="c",version="v"} 1`,
 		`millrace_broker_state 3`,
+		`millrace_cleaner_rounds_total 2`,
+		`millrace_cleaner_last_run_timestamp_seconds 1.5`,
+		`millrace_cleaner_max_dirty_ratio 0.25`,
 		"go_goroutines ",
 	} {
 		if !strings.Contains(body, want) {

@@ -72,12 +72,21 @@ func (s *shaky) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (co
 		return nil, rec, err
 	}
 	rec.Scanned, rec.Truncated, rec.Reason = 20, 3, "as the test wants it"
-	return &shakyLog{l, s}, rec, nil
+	return &shakyLog{l, s, id.Topic == "spoilt"}, rec, nil
 }
 
 type shakyLog struct {
 	core.Log
-	s *shaky
+	s       *shaky
+	corrupt bool // to compaction
+}
+
+func (l *shakyLog) Replace(ctx context.Context, from, to int64) (core.Replacement, error) {
+	r, ok := l.Log.(core.Replacer)
+	if !ok || l.corrupt {
+		return nil, fmt.Errorf("as the test wants it: %w", core.ErrCorrupt)
+	}
+	return r.Replace(ctx, from, to)
 }
 
 func (l *shakyLog) Reconfigure(cfg core.LogConfig) {
@@ -169,6 +178,16 @@ func createTopic(name string, configs ...string) *kmsg.CreateTopicsRequest {
 func batch(t *testing.T, size int) []byte {
 	t.Helper()
 	b, err := record.AppendBatch(nil, record.NewBatchInfo(0, time.Now().UnixMilli()), []record.Record{{Value: make([]byte, size)}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// keyed has one record with a key and a value of so many bytes.
+func keyed(t *testing.T, size int) []byte {
+	t.Helper()
+	b, err := record.AppendBatch(nil, record.NewBatchInfo(0, time.Now().UnixMilli()), []record.Record{{Key: []byte("k"), Value: make([]byte, size)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,6 +298,8 @@ func TestEveryMetric(t *testing.T) {
 		for _, req := range []*kmsg.CreateTopicsRequest{
 			createTopic("plain", "segment.bytes", "1000", "retention.bytes", "1000"), createTopic("flushed", "flush.messages", "1"),
 			createTopic("zipped", "compression.type", "gzip"), createTopic("small", "max.message.bytes", "500"),
+			createTopic("keyed", "cleanup.policy", "compact", "segment.bytes", "1000"),
+			createTopic("spoilt", "cleanup.policy", "compact", "segment.bytes", "1000", "max.compaction.lag.ms", "5000", "min.cleanable.dirty.ratio", "1"),
 		} {
 			resp, _ := w.ask(req).(*kmsg.CreateTopicsResponse)
 			if code := resp.Topics[0].ErrorCode; code != 0 {
@@ -286,15 +307,16 @@ func TestEveryMetric(t *testing.T) {
 			}
 		}
 		s.is("after creating topics", map[string]float64{
-			"millrace_partitions": 4, "millrace_leader_partitions": 4, "millrace_at_min_isr_partitions": 4,
-			"millrace_leader_elections_total": 4, "millrace_cluster_topics": 4, "millrace_cluster_partitions": 4, "millrace_cluster_brokers": 1,
+			"millrace_partitions": 6, "millrace_leader_partitions": 6, "millrace_at_min_isr_partitions": 6,
+			"millrace_leader_elections_total": 6, "millrace_cluster_topics": 6, "millrace_cluster_partitions": 6, "millrace_cluster_brokers": 1,
 			"millrace_controller_active": 1, "millrace_controller_epoch": 1, "millrace_broker_state": 3, "millrace_coordination_connected": 1,
-			`millrace_requests_total{api="CreateTopics"}`: 4, "millrace_log_dir_total_bytes": 1000, "millrace_log_dir_usable_bytes": 400,
-			"millrace_log_recovery_scanned_bytes_total": 80, "millrace_log_recovery_truncated_bytes_total": 12,
+			`millrace_requests_total{api="CreateTopics"}`: 6, "millrace_log_dir_total_bytes": 1000, "millrace_log_dir_usable_bytes": 400,
+			"millrace_log_recovery_scanned_bytes_total": 120, "millrace_log_recovery_truncated_bytes_total": 18,
 			"millrace_requests_in_flight": 0, "millrace_connections": 1,
 		})
 		checkProduce(t, s, w, store)
 		checkFetch(t, s, w)
+		checkCleaner(t, s, w, store)
 		checkRefusals(t, s, w)
 		checkEnd(t, s, store)
 
@@ -384,6 +406,49 @@ func checkFetch(t *testing.T, s *scraper, w *wire) {
 	s.is("after an eviction", map[string]float64{"millrace_fetch_sessions": 1, "millrace_fetch_session_evictions_total": 1})
 }
 
+// checkCleaner: one log is compacted, another one is overdue for it and damaged.
+func checkCleaner(t *testing.T, s *scraper, w *wire, store *shaky) {
+	t.Helper()
+	write := func(topic string, n int) {
+		for range n {
+			w.ask(produceTo(topic, 1, keyed(t, 600))) // a segment each
+		}
+	}
+	write("keyed", 5)
+	s.is("before a look", map[string]float64{"millrace_cleaner_threads": 1, "millrace_cleaner_rounds_total": 0, "millrace_cleaner_max_dirty_ratio": 0})
+	hold := make(chan struct{})
+	store.hold.Store(&hold)
+	time.Sleep(16 * time.Second) // log.cleaner.backoff.ms and a bit
+	s.is("while a round is held up", map[string]float64{"millrace_cleaner_running": 1, "millrace_cleaner_max_dirty_ratio": 1})
+	held := float64(time.Now().UnixMilli())/1000 - s.scrape()["millrace_cleaner_last_run_timestamp_seconds"].value
+	looked := float64(time.Now().UnixMilli()) / 1000
+	store.hold.Store(nil)
+	close(hold)
+	one := float64(len(keyed(t, 600)))
+	s.is("after a round", map[string]float64{
+		"millrace_cleaner_running": 0, "millrace_cleaner_rounds_total": 1, "millrace_cleaner_failed_rounds_total": 0,
+		"millrace_cleaner_written_bytes_total": one, "millrace_cleaner_reclaimed_bytes_total": 3 * one,
+		"millrace_cleaner_records_total": 4, "millrace_cleaner_kept_records_total": 1, "millrace_cleaner_recopy_ratio": 0.25,
+		"millrace_cleaner_last_run_timestamp_seconds": looked,
+	})
+	if took := s.scrape()["millrace_cleaner_round_seconds"].value; held < 1 || took < held-0.01 || took > held+0.01 {
+		t.Errorf("the round took %v s, and was held up for %v", took, held)
+	}
+
+	write("spoilt", 2)
+	time.Sleep(16 * time.Second)
+	s.is("after a round that failed", map[string]float64{
+		"millrace_cleaner_rounds_total": 2, "millrace_cleaner_failed_rounds_total": 1,
+		`millrace_log_dir_uncleanable_partitions{dir=""}`: 1, `millrace_log_dir_uncleanable_bytes{dir=""}`: 2 * one,
+	})
+	if delay := s.scrape()["millrace_cleaner_max_compaction_delay_seconds"].value; delay < 9.9 || delay > 10.1 {
+		t.Errorf("a record was overdue for %v s, should be 10", delay)
+	}
+	write("keyed", 1)
+	time.Sleep(16 * time.Second)
+	s.is("after a look", map[string]float64{"millrace_cleaner_max_dirty_ratio": 0.5})
+}
+
 func checkRefusals(t *testing.T, s *scraper, w *wire) {
 	t.Helper()
 	before := s.scrape()
@@ -427,7 +492,7 @@ func checkEnd(t *testing.T, s *scraper, store *shaky) {
 	if err := s.b.Err(); err == nil || !strings.Contains(err.Error(), "input/output error") || !strings.Contains(err.Error(), "every log directory") {
 		t.Errorf("a broker without directories says %v", err)
 	}
-	s.is("without directories", map[string]float64{"millrace_offline_replicas": 3, "millrace_log_dir_offline": 1})
+	s.is("without directories", map[string]float64{"millrace_offline_replicas": 5, "millrace_log_dir_offline": 1})
 }
 
 // journal keeps the lines that a broker logs.
