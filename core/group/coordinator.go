@@ -1,11 +1,19 @@
 package group
 
 import (
+	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/config"
@@ -13,7 +21,8 @@ import (
 	"github.com/millrace/millrace/core/replica"
 )
 
-// Options has what a Coordinator needs. All but Observer are required.
+// Options has what a Coordinator needs. Clock, Log, Compressors and Metadata
+// are required.
 type Options struct {
 	// Settings are those of groups, as they are at the start: none changes at run time.
 	Settings    config.Groups
@@ -24,6 +33,9 @@ type Options struct {
 	Metadata *metadata.Cache
 	// Observer hears of what is going on. May be nil.
 	Observer Observer
+	// NewMemberID makes the random part of a new member's id, which nobody may guess. Nil
+	// means a random UUID.
+	NewMemberID func() string
 }
 
 // Observer hears of what groups do. Safe for concurrent use; the methods must not
@@ -37,6 +49,8 @@ type Observer interface {
 	Deleted(offsets int)
 	// Rebalanced counts rebalances of groups that were completed.
 	Rebalanced()
+	// Loaded tells how long it took to load a partition.
+	Loaded(took time.Duration)
 }
 
 // noObserver stands in where nobody wants to know.
@@ -54,12 +68,27 @@ func (noObserver) Deleted(int) {}
 // Rebalanced implements Observer.
 func (noObserver) Rebalanced() {}
 
+// Loaded implements Observer.
+func (noObserver) Loaded(time.Duration) {}
+
 // Coordinator has the groups of those partitions of TopicName that this broker leads.
-// It implements Classic, Consumer, Offsets, Admin and Locator. Safe for concurrent
-// use.
+// It implements Classic, Consumer, Offsets, Admin and Locator, and replica.Commits. Safe
+// for concurrent use.
 type Coordinator struct {
 	o Options
+
+	// shards is replaced as a whole, so that requests find theirs without a lock.
+	shards  atomic.Pointer[map[int32]*shard]
+	loaders chan *buffer // those who load take one: so many load at once
+
+	// mu guards the replacement of shards, and closed against the start of goroutines.
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
 }
+
+// loadsAtOnce bounds how many partitions are loaded at a time, and their buffers.
+const loadsAtOnce = 4
 
 // New makes a coordinator without groups.
 func New(o Options) (*Coordinator, error) {
@@ -69,16 +98,108 @@ func New(o Options) (*Coordinator, error) {
 	if o.Observer == nil {
 		o.Observer = noObserver{}
 	}
-	return &Coordinator{o: o}, nil
+	if o.NewMemberID == nil {
+		o.NewMemberID = randomID
+	}
+	c := &Coordinator{o: o, loaders: make(chan *buffer, loadsAtOnce)}
+	for range loadsAtOnce {
+		c.loaders <- &buffer{}
+	}
+	c.shards.Store(&map[int32]*shard{})
+	return c, nil
+}
+
+// randomID is a random UUID (RFC 9562, version 4).
+func randomID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // OnLeadership is for replica.Options: the coordinator follows who leads the partitions
 // of TopicName. It does not block.
-func (c *Coordinator) OnLeadership(replica.Leadership) {}
+func (c *Coordinator) OnLeadership(l replica.Leadership) {
+	tp := l.Partition.TopicPartition()
+	switch {
+	case tp.Topic != TopicName:
+	case l.Leads:
+		c.lead(tp.Partition, l.Partition, l.Epoch)
+	default:
+		c.resign(tp.Partition, l.Partition, l.Epoch)
+	}
+}
+
+// lead begins a shard. One that there was for the partition ends.
+func (c *Coordinator) lead(partition int32, log Log, term int32) {
+	s := newShard(c, partition, log, term)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		s.cancel()
+		return
+	}
+	next := maps.Clone(*c.shards.Load())
+	if old := next[partition]; old != nil {
+		old.cancel()
+	}
+	next[partition] = s
+	c.shards.Store(&next)
+	c.wg.Go(s.run)
+}
+
+// resign ends the shard of a leadership that is over.
+func (c *Coordinator) resign(partition int32, log Log, term int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := (*c.shards.Load())[partition]
+	if s == nil || s.log != log || s.term > term {
+		return
+	}
+	next := maps.Clone(*c.shards.Load())
+	delete(next, partition)
+	c.shards.Store(&next)
+	s.cancel()
+}
 
 // Close ends every shard: what waits is answered with NOT_COORDINATOR. It returns when
 // nothing of the coordinator runs any more. Safe to call twice.
-func (c *Coordinator) Close() {}
+func (c *Coordinator) Close() {
+	c.mu.Lock()
+	c.closed = true
+	for _, s := range *c.shards.Load() {
+		s.cancel()
+	}
+	c.shards.Store(&map[int32]*shard{})
+	c.mu.Unlock()
+	c.wg.Wait()
+}
+
+// all lists the shards by partition.
+func (c *Coordinator) all() []*shard {
+	shards := *c.shards.Load()
+	out := make([]*shard, 0, len(shards))
+	for _, p := range slices.Sorted(maps.Keys(shards)) {
+		out = append(out, shards[p])
+	}
+	return out
+}
+
+// maxIDLength is what a group's id has room for in a record.
+const maxIDLength = math.MaxInt16
+
+// enter finds the shard of a group and locks it; unless the code is 0 it is not locked.
+func (c *Coordinator) enter(group string) (s *shard, now time.Time, code int16) {
+	if len(group) > maxIDLength {
+		return nil, now, kerr.InvalidGroupID.Code
+	}
+	s = (*c.shards.Load())[c.PartitionFor(group)]
+	if s == nil {
+		return nil, now, kerr.NotCoordinator.Code
+	}
+	now, code = s.enter()
+	return s, now, code
+}
 
 // PartitionFor implements Locator.
 func (c *Coordinator) PartitionFor(group string) int32 {

@@ -1,0 +1,296 @@
+package group_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/config"
+	"github.com/millrace/millrace/core/group"
+	"github.com/millrace/millrace/core/metadata"
+	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/core/replica"
+	"github.com/millrace/millrace/storage/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const self int32 = 1
+
+// node is a coordinator over the partitions of a replica.Manager. Run it in a bubble of
+// testing/synctest: its clock is the bubble's.
+type node struct {
+	*group.Coordinator
+	t        testing.TB
+	manager  *replica.Manager
+	storage  core.Storage
+	cache    *metadata.Cache
+	settings config.Groups
+	topic    *config.Topic
+	parts    int32
+	epoch    int32
+	isr      []int32
+	observer *counts
+}
+
+// counts is a group.Observer.
+type counts struct{ committed, expired, deleted, rebalanced, loaded atomic.Int64 }
+
+// Committed implements group.Observer.
+func (c *counts) Committed(n int) { c.committed.Add(int64(n)) }
+
+// Expired implements group.Observer.
+func (c *counts) Expired(n int) { c.expired.Add(int64(n)) }
+
+// Deleted implements group.Observer.
+func (c *counts) Deleted(n int) { c.deleted.Add(int64(n)) }
+
+// Rebalanced implements group.Observer.
+func (c *counts) Rebalanced() { c.rebalanced.Add(1) }
+
+// Loaded implements group.Observer.
+func (c *counts) Loaded(time.Duration) { c.loaded.Add(1) }
+
+// settings are Kafka's defaults, but for the initial delay.
+func settings() config.Groups {
+	return config.Groups{
+		TopicPartitions: 4, LoadBufferBytes: 5 << 20, CommitTimeout: 5 * time.Second,
+		Retention: 7 * 24 * time.Hour, RetentionCheck: 10 * time.Minute, MetadataMaxBytes: 4096,
+		MinSession: 6 * time.Second, MaxSession: 30 * time.Minute, MaxSize: math.MaxInt32,
+		Protocols: []string{"classic", "consumer"},
+	}
+}
+
+func offsetsTopic() *config.Topic {
+	return &config.Topic{
+		Compact: true, KeepCodec: true, Level: core.DefaultLevel,
+		MaxMessageBytes: 1048588, MinInSyncReplicas: 1,
+		TimestampBeforeMax: math.MaxInt64, TimestampAfterMax: math.MaxInt64,
+		SegmentBytes: 100 << 20, SegmentTime: 7 * 24 * time.Hour,
+		SegmentIndexBytes: 10 << 20, IndexIntervalBytes: 4096, FileDeleteDelay: time.Minute,
+		RetentionTime: -1, RetentionBytes: -1, RetentionPolicy: "time-size",
+		FlushMessages: math.MaxInt64, FlushTime: config.Forever,
+	}
+}
+
+// open makes a node that leads every partition; change may alter it before.
+func open(t testing.TB, change func(*node)) *node {
+	t.Helper()
+	n := &node{
+		t: t, storage: memory.Open(memory.Options{Clock: core.SystemClock{}}), settings: settings(),
+		topic: offsetsTopic(), parts: 4, isr: []int32{self}, observer: &counts{},
+	}
+	if change != nil {
+		change(n)
+	}
+	n.start()
+	return n
+}
+
+// start opens manager and coordinator on the storage there is.
+func (n *node) start() {
+	n.t.Helper()
+	n.cache = metadata.NewCache("cluster")
+	n.cache.Update(func(im *metadata.Image) *metadata.Image {
+		topic := &metadata.Topic{Name: group.TopicName, Partitions: make([]metadata.Partition, n.parts)}
+		return im.With(self, 1, nil, []*metadata.Topic{topic})
+	})
+	log := slog.New(slog.DiscardHandler)
+	ids := 0
+	c, err := group.New(group.Options{
+		Settings: n.settings, Clock: core.SystemClock{}, Log: log, Compressors: &core.Compressors{},
+		Metadata: n.cache, Observer: n.observer,
+		NewMemberID: func() string { ids++; return fmt.Sprint("id-", ids) },
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	m, err := replica.NewManager(replica.Options{
+		BrokerID: self, Storage: n.storage, Clock: core.SystemClock{}, Log: log, Compressors: &core.Compressors{},
+		Topic: func(string) *config.Topic { return n.topic }, OnLeadership: c.OnLeadership,
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := m.Load(context.Background()); err != nil {
+		n.t.Fatal(err)
+	}
+	n.manager, n.Coordinator = m, c
+	n.epoch++
+	n.lead(self)
+}
+
+// lead makes a broker leader of every partition and waits until that is digested.
+func (n *node) lead(leader int32) {
+	n.t.Helper()
+	req := kmsg.NewPtrLeaderAndISRRequest()
+	req.Version = 7
+	topic := kmsg.LeaderAndISRRequestTopicState{Topic: group.TopicName}
+	for p := range n.parts {
+		s := kmsg.NewLeaderAndISRRequestTopicPartition()
+		s.Partition, s.Leader, s.LeaderEpoch = p, leader, n.epoch
+		s.ISR, s.Replicas = n.isr, n.isr
+		if !slices.Contains(s.Replicas, leader) {
+			s.Replicas = append(slices.Clone(n.isr), leader)
+		}
+		topic.PartitionStates = append(topic.PartitionStates, s)
+	}
+	n.epoch++
+	req.TopicStates = append(req.TopicStates, topic)
+	for _, r := range n.manager.ApplyLeaderAndISR(context.Background(), req).Topics[0].Partitions {
+		if r.ErrorCode != 0 {
+			n.t.Fatalf("LeaderAndIsr of partition %d: %v", r.Partition, kerr.ErrorForCode(r.ErrorCode))
+		}
+	}
+	synctest.Wait()
+}
+
+// stop closes manager and coordinator; the storage stays.
+func (n *node) stop() {
+	n.t.Helper()
+	if err := n.manager.Close(context.Background()); err != nil {
+		n.t.Fatal(err)
+	}
+	n.Close()
+}
+
+// restart is stop and start.
+func (n *node) restart() {
+	n.t.Helper()
+	n.stop()
+	n.start()
+}
+
+// part is the log of a group.
+func (n *node) part(id string) *replica.Partition {
+	n.t.Helper()
+	p, ok := n.manager.Partition(group.TopicName, n.PartitionFor(id))
+	if !ok {
+		n.t.Fatal("the partition is not there")
+	}
+	return p
+}
+
+// at is an offset of a partition.
+type at struct {
+	topic     string
+	partition int32
+	offset    int64
+}
+
+func commitRequest(id string, what ...at) *kmsg.OffsetCommitRequest {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group = 8, id
+	for _, a := range what {
+		i := slices.IndexFunc(req.Topics, func(t kmsg.OffsetCommitRequestTopic) bool { return t.Topic == a.topic })
+		if i < 0 {
+			i = len(req.Topics)
+			t := kmsg.NewOffsetCommitRequestTopic()
+			t.Topic = a.topic
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset = a.partition, a.offset
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	return req
+}
+
+// send commits and returns the codes in the order of the request.
+func (n *node) send(req *kmsg.OffsetCommitRequest) []int16 {
+	n.t.Helper()
+	resp := kmsg.NewPtrOffsetCommitResponse()
+	if err := n.CommitOffsets(context.Background(), group.Caller{}, req, resp); err != nil {
+		n.t.Fatal(err)
+	}
+	var codes []int16
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			codes = append(codes, p.ErrorCode)
+		}
+	}
+	return codes
+}
+
+// commit commits for a group without members and wants it to succeed.
+func (n *node) commit(id string, what ...at) {
+	n.t.Helper()
+	for _, code := range n.send(commitRequest(id, what...)) {
+		if code != 0 {
+			n.t.Fatalf("commit of %s: %v", id, kerr.ErrorForCode(code))
+		}
+	}
+}
+
+// fetched lists everything a group has committed.
+func (n *node) fetched(id string) []at {
+	n.t.Helper()
+	req := kmsg.NewOffsetFetchRequestGroup()
+	req.Group = id
+	resp := n.FetchOffsets(context.Background(), &req, false)
+	if resp.ErrorCode != 0 {
+		n.t.Fatalf("fetch of %s: %v", id, kerr.ErrorForCode(resp.ErrorCode))
+	}
+	var out []at
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				n.t.Fatalf("fetch of %s: %s-%d: %v", id, t.Topic, p.Partition, kerr.ErrorForCode(p.ErrorCode))
+			}
+			out = append(out, at{t.Topic, p.Partition, p.Offset})
+		}
+	}
+	return out
+}
+
+// expect compares what a group has committed.
+func (n *node) expect(id string, want ...at) {
+	n.t.Helper()
+	if got := n.fetched(id); !slices.Equal(got, want) {
+		n.t.Fatalf("%s has committed %v, want %v", id, got, want)
+	}
+}
+
+// records counts the records in a group's log.
+func (n *node) records(id string) int64 {
+	_, end := n.part(id).Bounds()
+	return end
+}
+
+// fetchFrom is everything in a log, as batches.
+func (n *node) batches(id string) []record.Batch {
+	n.t.Helper()
+	p := n.part(id)
+	var out []record.Batch
+	for from, end := p.Bounds(); from < end; {
+		res, err := p.Fetch(context.Background(), replica.FetchRequest{
+			Offset: from, LeaderEpoch: -1, LastFetchedEpoch: -1, Isolation: replica.LogEnd, MaxBytes: 1 << 20, MinOneBatch: true, ReplicaID: -1,
+		})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		buf := make([]byte, res.Slice.Len())
+		if _, err := res.Slice.ReadAt(buf, 0); err != nil {
+			n.t.Fatal(err)
+		}
+		if err := res.Slice.Close(); err != nil {
+			n.t.Fatal(err)
+		}
+		for b := range record.Batches(buf).All() {
+			out = append(out, b)
+			from = b.NextOffset()
+		}
+	}
+	return out
+}

@@ -1,0 +1,283 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/group/schema"
+	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/core/replica"
+)
+
+// loadRetry is the pause before a load that has failed is tried again.
+const loadRetry = time.Second
+
+// maxDecompressed is the most bytes that a batch of group records may decompress to.
+const maxDecompressed = 256 << 20
+
+// buffer is what a load reads into: raw for what is in the log, plain for what was
+// compressed there.
+type buffer struct{ raw, plain []byte }
+
+// load reads the partition and makes the shard active. It reports false when the
+// leadership has ended before.
+func (s *shard) load() bool {
+	began := s.c.o.Clock.Now()
+	var b *buffer
+	select {
+	case b = <-s.c.loaders:
+	case <-s.ctx.Done():
+		return false
+	}
+	defer func() { s.c.loaders <- b }()
+	for {
+		l := &loader{s: s, b: b, groups: map[string]*group{}, classic: map[string]*schema.GroupMetadataValue{}}
+		err := l.read(s.ctx)
+		if err == nil {
+			s.activate(l, began)
+			return true
+		}
+		if s.ctx.Err() != nil {
+			return false
+		}
+		s.logger.Error("cannot load the groups of a partition; trying again", "error", err)
+		timer := s.c.o.Clock.NewTimer(loadRetry)
+		select {
+		case <-timer.C():
+		case <-s.ctx.Done():
+			timer.Stop()
+			return false
+		}
+	}
+}
+
+// activate takes over what was read.
+func (s *shard) activate(l *loader, began time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.c.o.Clock.Now()
+	if s.ctx.Err() != nil {
+		return
+	}
+	s.phase, s.groups = active, l.groups
+	for id, v := range l.classic {
+		g := l.group(id)
+		s.newClassic(g, now)
+		g.stored = true
+		g.classic.Restore(classicOf(v), now)
+		s.touched(g)
+	}
+	for id, g := range s.groups {
+		if g.idle() && !g.stored {
+			delete(s.groups, id)
+		}
+	}
+	s.checks = now.Add(s.c.o.Settings.RetentionCheck)
+	if len(s.gone) > 0 {
+		s.dropTopics(now, s.gone)
+		s.gone = nil
+	}
+	took := now.Sub(began)
+	s.logger.Info("loaded the groups of a partition", "groups", len(s.groups), "records", l.records, "skipped", l.skipped, "took", took)
+	s.c.o.Observer.Loaded(took)
+}
+
+// loader reads a partition from its start to its end.
+type loader struct {
+	s       *shard
+	b       *buffer
+	groups  map[string]*group
+	classic map[string]*schema.GroupMetadataValue
+
+	hw               int64
+	records, skipped int
+}
+
+func (l *loader) group(id string) *group {
+	g := l.groups[id]
+	if g == nil {
+		g = newGroup(id)
+		l.groups[id] = g
+	}
+	return g
+}
+
+// read replays the log. Nothing is appended meanwhile: who would, has to wait for the
+// load. What the high watermark has not passed yet is read too, and counts when it has.
+func (l *loader) read(ctx context.Context) error {
+	at, end := l.s.log.Bounds()
+	for at < end {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("load the groups: %w", err)
+		}
+		l.hw = l.s.log.HighWatermark()
+		res, err := l.s.log.Fetch(ctx, replica.FetchRequest{
+			Offset: at, LeaderEpoch: -1, LastFetchedEpoch: -1, Isolation: replica.LogEnd,
+			MaxBytes: l.s.c.o.Settings.LoadBufferBytes, MinOneBatch: true, ReplicaID: -1,
+		})
+		if err != nil {
+			if start, _ := l.s.log.Bounds(); start > at && errorCode(err) == kerr.OffsetOutOfRange.Code {
+				at = start // the log was cut meanwhile
+				continue
+			}
+			return fmt.Errorf("read from offset %d: %w", at, err)
+		}
+		if res.Slice == nil {
+			break // what is left of the log was compacted away
+		}
+		next, err := l.chunk(res.Slice, at)
+		if err != nil {
+			return fmt.Errorf("read from offset %d: %w", at, err)
+		}
+		at = next
+	}
+	return nil
+}
+
+// chunk replays the batches of a slice, which it closes, and returns the offset after
+// them.
+func (l *loader) chunk(slice core.Slice, from int64) (next int64, err error) {
+	n := slice.Len()
+	raw := slices.Grow(l.b.raw[:0], n)[:n]
+	l.b.raw = raw[:0]
+	if read, e := slice.ReadAt(raw, 0); read < n {
+		if e == nil {
+			e = io.ErrUnexpectedEOF
+		}
+		return 0, errors.Join(e, slice.Close())
+	}
+	if err := slice.Close(); err != nil {
+		return 0, err
+	}
+	for len(raw) > 0 {
+		entry, rest, magic, err := record.NextEntry(raw)
+		if err != nil {
+			return 0, err
+		}
+		raw = rest
+		if magic != record.Magic2 {
+			return 0, fmt.Errorf("a batch at offset %d has magic %d: %w", record.Batch(entry).BaseOffset(), magic, core.ErrCorrupt)
+		}
+		b := record.Batch(entry)
+		next = b.NextOffset()
+		if next <= from {
+			continue
+		}
+		l.batch(b)
+	}
+	if next <= from {
+		return 0, fmt.Errorf("no batch reaches offset %d: %w", from, core.ErrCorrupt)
+	}
+	return next, nil
+}
+
+// batch replays one batch. What of it cannot be read is left out and said in the log.
+func (l *loader) batch(b record.Batch) {
+	if err := record.Check(b); err != nil {
+		l.skip(b.BaseOffset(), "a batch is damaged", err)
+		return
+	}
+	records, err := b.Records(l.decompress, l.b.plain[:0])
+	if err != nil {
+		l.skip(b.BaseOffset(), "a batch cannot be decompressed", err)
+		return
+	}
+	if b.Codec() != record.None {
+		l.b.plain = records[:0]
+	}
+	r := record.NewReader(b, records)
+	for r.Next() {
+		if b.IsControl() {
+			l.control(b, r.View())
+			continue
+		}
+		l.record(b, r.Offset(), r.View())
+	}
+	if err := r.Err(); err != nil {
+		l.skip(b.BaseOffset(), "a batch has records that cannot be read", err)
+	}
+}
+
+func (l *loader) decompress(codec record.Codec, dst, src []byte) ([]byte, error) {
+	c, err := l.s.c.o.Compressors.For(codec)
+	if err != nil {
+		return nil, err
+	}
+	return c.Decompress(dst, src, core.CompressionParams{Level: core.DefaultLevel, Magic: record.Magic2, Limit: maxDecompressed})
+}
+
+func (l *loader) skip(offset int64, what string, err error) {
+	l.skipped++
+	l.s.logger.Error("left out while loading groups: "+what, "offset", offset, "error", err)
+}
+
+// control ends a transaction.
+func (l *loader) control(b record.Batch, v *record.View) {
+	m, ok, err := record.ParseEndTxn(v.Key, v.Value)
+	if err != nil {
+		l.skip(b.BaseOffset(), "a control record cannot be read", err)
+		return
+	}
+	if !ok {
+		return
+	}
+	for _, g := range l.groups {
+		if g.txns[b.ProducerID()] != nil {
+			g.txns.end(b.ProducerID(), m.Commit, g.offsets, b.NextOffset(), l.hw)
+		}
+	}
+}
+
+// record replays one record.
+func (l *loader) record(b record.Batch, offset int64, v *record.View) {
+	l.records++
+	r, err := schema.Decode(v.Key, v.Value)
+	if err != nil {
+		var unknown *schema.UnknownTypeError
+		if errors.As(err, &unknown) {
+			l.skipped++
+			l.s.logger.Warn("left out while loading groups: a record of another release", "offset", offset, "error", err)
+			return
+		}
+		l.skip(offset, "a record cannot be read", err)
+		return
+	}
+	switch r := r.(type) {
+	case *schema.OffsetCommit:
+		l.offset(b, offset, r)
+	case *schema.GroupMetadata:
+		if r.Tombstone() {
+			delete(l.classic, r.Group)
+		} else {
+			l.classic[r.Group] = r.Value
+		}
+	default:
+		// Groups of the consumer protocol are not coordinated here yet.
+	}
+}
+
+func (l *loader) offset(b record.Batch, at int64, r *schema.OffsetCommit) {
+	o := offset{deleted: true}
+	if !r.Tombstone() {
+		o = offsetOf(r.Value)
+	}
+	o.at, o.settles = at, b.NextOffset()
+	g := l.group(r.Group)
+	if b.IsTransactional() {
+		g.txns.put(b.ProducerID(), core.TopicPartition{Topic: r.Topic, Partition: r.Partition}, o)
+		return
+	}
+	g.offsets.put(r.Topic, r.Partition, o, l.hw)
+}
+
+func errorCode(err error) int16 {
+	code, _ := core.KafkaCode(err)
+	return code
+}
