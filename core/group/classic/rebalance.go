@@ -103,9 +103,11 @@ func (g *Group) completeJoin(now time.Time) {
 	g.topics = g.subscriptions()
 	g.enter(now, CompletingRebalance)
 	g.log.Info("the group has a new generation", "generation", g.generation, "members", len(g.order), "protocol", name, "leader", g.leader)
-	g.unsynced = len(g.order)
+	g.unsynced = g.joining
 	for _, m := range g.order {
-		m.unsynced, m.fresh = true, false
+		// A static member that is away keeps its place until its session ends, which is
+		// what it is static for; Kafka would remove it when its SyncGroup has not come.
+		m.unsynced, m.fresh = m.join != nil, false
 		g.alive(now, m)
 	}
 	g.timers.set(g.syncTimer, now.Add(g.rebalanceTimeout()))

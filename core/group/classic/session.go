@@ -59,23 +59,21 @@ func (g *Group) Leave(now time.Time, req *kmsg.LeaveGroupRequest) *kmsg.LeaveGro
 		resp.ErrorCode = codeNotAvailable
 		return resp
 	}
-	left := 0
+	size := len(g.order)
 	if req.Version < 3 {
-		if resp.ErrorCode = g.leave(req.MemberID, nil, nil); resp.ErrorCode == 0 {
-			left++
-		}
+		resp.ErrorCode = g.leave(req.MemberID, nil, nil)
 	}
 	for i := range req.Members {
 		rm := &req.Members[i]
 		out := kmsg.NewLeaveGroupResponseMember()
 		out.MemberID, out.InstanceID = rm.MemberID, rm.InstanceID
-		if out.ErrorCode = g.leave(rm.MemberID, rm.InstanceID, rm.Reason); out.ErrorCode == 0 {
-			left++
-		}
+		out.ErrorCode = g.leave(rm.MemberID, rm.InstanceID, rm.Reason)
 		resp.Members = append(resp.Members, out)
 	}
-	if left > 0 {
+	if len(g.order) < size {
 		g.afterRemoval(now, "members leave")
+	} else {
+		g.maybeCompleteJoin(now) // an id that it waited for may be gone
 	}
 	return resp
 }

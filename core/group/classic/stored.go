@@ -75,8 +75,13 @@ func (g *Group) Restore(v *kmsg.GroupMetadataValue, now time.Time) {
 		name := *v.Protocol
 		g.protocol = &name
 	}
-	for i := range v.Members {
-		vm := &v.Members[i]
+	members := v.Members
+	if g.protocol == nil && len(members) > 0 {
+		g.log.Warn("the group's record has members but no protocol; they have to join anew", "members", len(members))
+		members = nil
+	}
+	for i := range members {
+		vm := &members[i]
 		if vm.MemberID == "" || g.members[vm.MemberID] != nil {
 			continue
 		}
@@ -93,9 +98,7 @@ func (g *Group) Restore(v *kmsg.GroupMetadataValue, now time.Time) {
 			instance := *vm.InstanceID
 			m.instance = &instance
 		}
-		if g.protocol != nil {
-			m.protocols = []protocol{{*g.protocol, bytes.Clone(vm.Subscription)}}
-		}
+		m.protocols = []protocol{{*g.protocol, bytes.Clone(vm.Subscription)}}
 		g.add(m)
 		g.alive(now, m)
 	}

@@ -25,6 +25,7 @@ func (g *Group) Sync(now time.Time, req *kmsg.SyncGroupRequest, reply func(*kmsg
 		answer(syncError(codeRebalance))
 	case Stable:
 		g.noteSync(m)
+		g.alive(now, m)
 		answer(g.assigned(m))
 	case CompletingRebalance:
 		g.noteSync(m)
