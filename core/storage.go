@@ -87,6 +87,9 @@ type LogConfig struct {
 	// DeleteDelay is how long the files of a removed segment stay
 	// (file.delete.delay.ms).
 	DeleteDelay time.Duration
+	// Preallocate has the space of a whole segment reserved when it is begun
+	// (preallocate).
+	Preallocate bool
 	// RecoveryPoint is the offset below which the log is known to be on disk; a
 	// recovery need not look below it. The storage uses the higher of this and its
 	// own knowledge.

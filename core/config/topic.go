@@ -123,7 +123,7 @@ func (t *Topic) Overrides() map[string]string { return t.overrides }
 func (t *Topic) LogConfig() core.LogConfig {
 	return core.LogConfig{
 		SegmentBytes: t.SegmentBytes, IndexIntervalBytes: t.IndexIntervalBytes,
-		IndexBytes: t.SegmentIndexBytes, DeleteDelay: t.FileDeleteDelay,
+		IndexBytes: t.SegmentIndexBytes, DeleteDelay: t.FileDeleteDelay, Preallocate: t.Preallocate,
 	}
 }
 

@@ -262,6 +262,20 @@ func (w *writer) room(n, segmentBytes int64) error {
 	return nil
 }
 
+// reserve gives the file of an empty segment the space of a whole one.
+func (w *writer) reserve(size int64) error {
+	err := w.f.log.Allocate(w.reserved, size-w.reserved)
+	if errors.Is(err, errors.ErrUnsupported) {
+		w.plain = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	w.reserved = size
+	return nil
+}
+
 // store puts the batches behind what the segment has.
 func (w *writer) store(b record.Batches) error {
 	end := w.size + int64(len(b))

@@ -134,7 +134,16 @@ func (l *Log) createFiles(seg *segment) (writer, error) {
 			return writer{}, err
 		}
 	}
-	return l.prepare(seg, false)
+	w, err := l.prepare(seg, false)
+	if err != nil {
+		return writer{}, err
+	}
+	if cfg := l.cfg.Load(); cfg.Preallocate {
+		if err := w.reserve(int64(cfg.SegmentBytes)); err != nil {
+			return writer{}, errors.Join(err, w.f.release())
+		}
+	}
+	return w, nil
 }
 
 // Roll implements core.Log.

@@ -117,6 +117,7 @@ func live(seed uint64, logf func(string, ...any)) error {
 	if rnd.IntN(3) > 0 {
 		v.cfg.DeleteDelay = 0
 	}
+	v.cfg.Preallocate = seed%5 == 0
 	v.disk = vfstest.NewDisk(vfstest.Options{Rand: rand.New(rand.NewPCG(seed, 78))})
 	v.boot()
 	err := v.run(10 + rnd.IntN(60))
