@@ -8,6 +8,7 @@ import (
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/api"
 	"github.com/millrace/millrace/core/group"
+	"github.com/millrace/millrace/core/group/legacy"
 	"github.com/millrace/millrace/core/metadata"
 )
 
@@ -31,7 +32,7 @@ func newGroups(lc fx.Lifecycle, s *settings, log *slog.Logger, cache *metadata.C
 	return g, nil
 }
 
-// serving is the coordinator as requests use it.
-func (g *groups) serving() api.Groups {
-	return api.Groups{Classic: g, Consumer: g, Offsets: g, Admin: g, Locator: g}
+// serving is the coordinator as requests use it, and the offsets in the tree.
+func (g *groups) serving(tree *sessions) api.Groups {
+	return api.Groups{Classic: g, Consumer: g, Offsets: g, Admin: g, Locator: g, Tree: legacy.New(tree.get)}
 }

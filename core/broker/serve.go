@@ -59,7 +59,7 @@ func newAPIServer(s *settings, log *slog.Logger, r *replicas, c *controller.Cont
 func (a *apiServer) handler() core.Handler {
 	b := a.settings.Broker()
 	server := api.NewServer(api.Options{
-		NodeID: b.ID, Replicas: a.replicas.manager, Admin: a.controller, Metadata: a.cache, Groups: a.groups.serving(),
+		NodeID: b.ID, Replicas: a.replicas.manager, Admin: a.controller, Metadata: a.cache, Groups: a.groups.serving(a.tree.sessions),
 		Clock: a.settings.clock, Log: a.log.With("part", "api"),
 		Producers: txn.NewProducerIDs(b.ID, a.tree.sessions.get),
 		Observer:  &observer{a.metrics, a.settings.clock}, AutoCreateTopics: b.Topics.AutoCreate,

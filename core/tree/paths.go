@@ -66,6 +66,11 @@ func PartitionStatePath(topic string, partition int32) string {
 	return PartitionPath(topic, partition) + "/state"
 }
 
+// ConsumerOffsetPath is where the offset of a consumer from before Kafka 0.8.2 is: text.
+func ConsumerOffsetPath(group, topic string, partition int32) string {
+	return ConsumersPath + "/" + group + "/offsets/" + topic + "/" + itoa(partition)
+}
+
 // DeleteTopicPath marks a topic for deletion.
 func DeleteTopicPath(topic string) string { return DeleteTopicsPath + "/" + topic }
 
