@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/core/group"
 	"github.com/millrace/millrace/core/group/legacy"
 	"github.com/millrace/millrace/core/metadata"
+	"github.com/millrace/millrace/core/telemetry"
 )
 
 // groups is the coordinator of consumer groups. It follows who leads the partitions
@@ -35,4 +36,17 @@ func newGroups(lc fx.Lifecycle, s *settings, log *slog.Logger, cache *metadata.C
 // serving is the coordinator as requests use it, and the offsets in the tree.
 func (g *groups) serving(tree *sessions) api.Groups {
 	return api.Groups{Classic: g, Consumer: g, Offsets: g, Admin: g, Locator: g, Tree: legacy.New(tree.get)}
+}
+
+// state is how the groups get on, for the metrics.
+func (g *groups) state() telemetry.GroupState {
+	s := g.Stats()
+	kinds := make(map[telemetry.GroupKind]int, len(s.Groups))
+	for k, n := range s.Groups {
+		kinds[telemetry.GroupKind(k)] = n
+	}
+	return telemetry.GroupState{
+		Kinds: kinds, Offsets: s.Offsets, Loading: s.Loading, Commits: s.Commits, Expired: s.Expired,
+		Deleted: s.Deleted, Rebalances: s.Rebalances, Loads: s.Loads, LastLoad: s.LastLoad, MaxLoad: s.MaxLoad,
+	}
 }

@@ -58,6 +58,7 @@ func (r *replicas) start(ctx context.Context) error {
 		Compressors: r.compressors, Topic: r.settings.Topic, Retention: r.policies.get, Known: r.known,
 		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics},
 		OnLeadership:     r.groups.OnLeadership,
+		Commits:          r.groups,
 		Cleaner:          func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },
 		FlushVisibleOnly: b.Logs.FlushVisibleOnly,
 		Timing: replica.Timing{

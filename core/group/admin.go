@@ -58,18 +58,3 @@ func (c *Coordinator) ListGroups(_ context.Context, req *kmsg.ListGroupsRequest,
 	}
 	return nil
 }
-
-// States counts the groups that this broker coordinates by their states.
-func (c *Coordinator) States() map[string]int {
-	states := map[string]int{}
-	for _, s := range c.all() {
-		if _, code := s.enter(); code != 0 {
-			continue
-		}
-		for _, g := range s.groups {
-			states[g.state()]++
-		}
-		s.mu.Unlock()
-	}
-	return states
-}

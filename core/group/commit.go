@@ -238,7 +238,7 @@ func (s *shard) commitBatch(now time.Time, ops []*commit) {
 			g.offsets.put(topic, rp.Partition, o, hw)
 			at++
 		})
-		s.c.o.Observer.Committed(op.taken)
+		s.c.count.commits.Add(int64(op.taken))
 	}
 }
 

@@ -31,51 +31,17 @@ type Options struct {
 	Compressors *core.Compressors
 	// Metadata says how many partitions TopicName has, and which topics there are.
 	Metadata *metadata.Cache
-	// Observer hears of what is going on. May be nil.
-	Observer Observer
 	// NewMemberID makes the random part of a new member's id, which nobody may guess. Nil
 	// means a random UUID.
 	NewMemberID func() string
 }
 
-// Observer hears of what groups do. Safe for concurrent use; the methods must not
-// block.
-type Observer interface {
-	// Committed counts offsets that were committed.
-	Committed(offsets int)
-	// Expired counts offsets that were removed because of their age.
-	Expired(offsets int)
-	// Deleted counts offsets that were removed on demand, or with their topic.
-	Deleted(offsets int)
-	// Rebalanced counts rebalances of groups that were completed.
-	Rebalanced()
-	// Loaded tells how long it took to load a partition.
-	Loaded(took time.Duration)
-}
-
-// noObserver stands in where nobody wants to know.
-type noObserver struct{}
-
-// Committed implements Observer.
-func (noObserver) Committed(int) {}
-
-// Expired implements Observer.
-func (noObserver) Expired(int) {}
-
-// Deleted implements Observer.
-func (noObserver) Deleted(int) {}
-
-// Rebalanced implements Observer.
-func (noObserver) Rebalanced() {}
-
-// Loaded implements Observer.
-func (noObserver) Loaded(time.Duration) {}
-
 // Coordinator has the groups of those partitions of TopicName that this broker leads.
 // It implements Classic, Consumer, Offsets, Admin and Locator, and replica.Commits. Safe
 // for concurrent use.
 type Coordinator struct {
-	o Options
+	o     Options
+	count counters
 
 	// shards is replaced as a whole, so that requests find theirs without a lock.
 	shards  atomic.Pointer[map[int32]*shard]
@@ -94,9 +60,6 @@ const loadsAtOnce = 4
 func New(o Options) (*Coordinator, error) {
 	if o.Clock == nil || o.Log == nil || o.Compressors == nil || o.Metadata == nil {
 		return nil, fmt.Errorf("group coordinator: clock, log, compressors and metadata are required: %w", core.ErrInvalidConfig)
-	}
-	if o.Observer == nil {
-		o.Observer = noObserver{}
 	}
 	if o.NewMemberID == nil {
 		o.NewMemberID = randomID

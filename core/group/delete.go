@@ -112,7 +112,7 @@ func (c *Coordinator) DeleteGroup(ctx context.Context, id string) (code int16) {
 		s.logger.Warn("cannot delete a group", "group", id, "error", err)
 		return deleteCode(errorCode(err))
 	}
-	s.c.o.Observer.Deleted(len(which))
+	s.c.count.deleted.Add(int64(len(which)))
 	if code, err = s.replicated(ctx, p); err != nil {
 		return kerr.RequestTimedOut.Code // nobody is there to read it
 	}
@@ -169,7 +169,7 @@ func (c *Coordinator) DeleteOffsets(ctx context.Context, req *kmsg.OffsetDeleteR
 			return err
 		}
 		resp.ErrorCode = deleteCode(code)
-		s.c.o.Observer.Deleted(len(which))
+		s.c.count.deleted.Add(int64(len(which)))
 	}
 	if resp.ErrorCode != 0 {
 		resp.Topics = nil
@@ -221,7 +221,7 @@ func (s *shard) dropTopics(now time.Time, topics []string) {
 			s.logger.Warn("cannot delete the offsets of deleted topics", "group", g.id, "error", err)
 			continue
 		}
-		s.c.o.Observer.Deleted(len(which))
+		s.c.count.deleted.Add(int64(len(which)))
 	}
 }
 
@@ -248,7 +248,7 @@ func (s *shard) expire(now time.Time) {
 	}
 	if groups+expired > 0 {
 		s.logger.Info("removed what has expired", "groups", groups, "offsets", expired)
-		s.c.o.Observer.Expired(expired)
+		s.c.count.expired.Add(int64(expired))
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,26 +40,7 @@ type node struct {
 	parts    int32
 	epoch    int32
 	isr      []int32
-	observer *counts
 }
-
-// counts is a group.Observer.
-type counts struct{ committed, expired, deleted, rebalanced, loaded atomic.Int64 }
-
-// Committed implements group.Observer.
-func (c *counts) Committed(n int) { c.committed.Add(int64(n)) }
-
-// Expired implements group.Observer.
-func (c *counts) Expired(n int) { c.expired.Add(int64(n)) }
-
-// Deleted implements group.Observer.
-func (c *counts) Deleted(n int) { c.deleted.Add(int64(n)) }
-
-// Rebalanced implements group.Observer.
-func (c *counts) Rebalanced() { c.rebalanced.Add(1) }
-
-// Loaded implements group.Observer.
-func (c *counts) Loaded(time.Duration) { c.loaded.Add(1) }
 
 // settings are Kafka's defaults, but for the initial delay.
 func settings() config.Groups {
@@ -89,7 +69,7 @@ func open(t testing.TB, change func(*node)) *node {
 	t.Helper()
 	n := &node{
 		t: t, storage: memory.Open(memory.Options{Clock: core.SystemClock{}}), settings: settings(),
-		topic: offsetsTopic(), parts: 4, isr: []int32{self}, observer: &counts{},
+		topic: offsetsTopic(), parts: 4, isr: []int32{self},
 	}
 	if change != nil {
 		change(n)
@@ -110,7 +90,7 @@ func (n *node) start() {
 	ids := 0
 	c, err := group.New(group.Options{
 		Settings: n.settings, Clock: core.SystemClock{}, Log: log, Compressors: &core.Compressors{},
-		Metadata: n.cache, Observer: n.observer,
+		Metadata:    n.cache,
 		NewMemberID: func() string { ids++; return fmt.Sprint("id-", ids) },
 	})
 	if err != nil {

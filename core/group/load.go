@@ -86,7 +86,7 @@ func (s *shard) activate(l *loader, began time.Time) {
 	}
 	took := now.Sub(began)
 	s.logger.Info("loaded the groups of a partition", "groups", len(s.groups), "records", l.records, "skipped", l.skipped, "took", took)
-	s.c.o.Observer.Loaded(took)
+	s.c.count.loaded(took)
 }
 
 // loader reads a partition from its start to its end.

@@ -194,4 +194,4 @@ func (e env) Store(value *kmsg.GroupMetadataValue, done func(now time.Time, code
 func (e env) NewMemberID() string { return e.s.c.o.NewMemberID() }
 
 // Rebalanced implements classic.Env.
-func (e env) Rebalanced() { e.s.c.o.Observer.Rebalanced() }
+func (e env) Rebalanced() { e.s.c.count.rebalances.Add(1) }

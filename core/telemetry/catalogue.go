@@ -56,6 +56,7 @@ type families struct {
 	recoverySeconds                                 *prometheus.Desc
 	dirUncleanable, dirUncleanableBytes             *prometheus.Desc
 	cleaner                                         cleanerFamilies
+	groups                                          groupFamilies
 	// controller
 	controllerActive, controllerEpoch, controllerQueue *prometheus.Desc
 	clusterBrokers, clusterTopics, clusterPartitions   *prometheus.Desc
@@ -139,6 +140,7 @@ func (f *families) describe() {
 	f.dirUncleanable = f.add(g, "millrace_log_dir_uncleanable_partitions", "partitions", "kafka.log:type=LogCleanerManager,name=uncleanable-partitions-count,logDirectory=*", "Logs in a directory that are damaged and therefore not compacted.", "dir")
 	f.dirUncleanableBytes = f.add(g, "millrace_log_dir_uncleanable_bytes", "bytes", "kafka.log:type=LogCleanerManager,name=uncleanable-bytes,logDirectory=*", "Bytes of those logs.", "dir")
 	f.cleaner.describe(f)
+	f.groups.describe(f)
 
 	controller := "kafka.controller:type=KafkaController,name="
 	f.controllerActive = f.add(g, "millrace_controller_active", "boolean", controller+"ActiveControllerCount", "1 when this broker is the controller.")

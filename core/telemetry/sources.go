@@ -39,6 +39,8 @@ type Sources struct {
 	Logs func() iter.Seq[LogSize]
 	// Cleaner tells how compaction gets on.
 	Cleaner func() CleanerState
+	// Groups tells of the consumer groups that this broker coordinates.
+	Groups func() GroupState
 	// FetchSessions counts the incremental fetch sessions (KIP-227).
 	FetchSessions func() FetchSessionState
 }
@@ -124,6 +126,9 @@ func (m *Metrics) Attach(s Sources) {
 	}
 	if s.Cleaner != nil {
 		next.Cleaner = s.Cleaner
+	}
+	if s.Groups != nil {
+		next.Groups = s.Groups
 	}
 	if s.FetchSessions != nil {
 		next.FetchSessions = s.FetchSessions
@@ -219,6 +224,9 @@ func (m *Metrics) collectSources(e emit, s *Sources) {
 	}
 	if s.Cleaner != nil {
 		f.cleaner.collect(e, s.Cleaner())
+	}
+	if s.Groups != nil {
+		f.groups.collect(e, s.Groups())
 	}
 	if s.FetchSessions != nil {
 		c := s.FetchSessions()

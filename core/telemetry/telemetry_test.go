@@ -58,6 +58,9 @@ func busy(m *Metrics) {
 		Logs: func() iter.Seq[LogSize] {
 			return slices.Values([]LogSize{{"t", 100, 1}, {"t", 50, 2}, {"u", 7, 1}})
 		},
+		Groups: func() GroupState {
+			return GroupState{Kinds: map[GroupKind]int{{Type: "classic", State: "Stable"}: 3}, Offsets: 7, Commits: 8, MaxLoad: 250 * time.Millisecond}
+		},
 		Cleaner: func() CleanerState {
 			return CleanerState{Threads: 1, Rounds: 2, LastRun: time.UnixMilli(1500), MaxDirty: 0.25}
 		},
@@ -119,6 +122,9 @@ func TestMetricsAreServed(t *testing.T) {
 		`millrace_log_dir_usable_bytes{dir="/d"} 5`,
 		`millrace_broker_info{broker="1",cluster="c",version="v"} 1`,
 		`millrace_broker_state 3`,
+		`millrace_groups{state="Stable",type="classic"} 3`,
+		`millrace_group_offset_commits_total 8`,
+		`millrace_group_partition_load_max_seconds 0.25`,
 		`millrace_cleaner_rounds_total 2`,
 		`millrace_cleaner_last_run_timestamp_seconds 1.5`,
 		`millrace_cleaner_max_dirty_ratio 0.25`,
