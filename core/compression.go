@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/millrace/millrace/core/record"
@@ -43,4 +44,46 @@ func (c *Compressors) For(codec record.Codec) (Compressor, error) {
 		return c[codec], nil
 	}
 	return nil, fmt.Errorf("codec %s: %w", codec, ErrUnknownComponent)
+}
+
+// Transcoder lets core/record use the compressors, at their default levels. limit is
+// the most bytes that one payload may decompress to, 0 for no limit. Safe for
+// concurrent use.
+func (c *Compressors) Transcoder(limit int) record.Transcoder { return transcoder{c, limit} }
+
+type transcoder struct {
+	compressors *Compressors
+	limit       int
+}
+
+// Compress implements record.Transcoder.
+func (t transcoder) Compress(codec record.Codec, magic int8, dst, src []byte) ([]byte, error) {
+	c, err := t.find(codec)
+	if err != nil {
+		return nil, err
+	}
+	return c.Compress(dst, src, CompressionParams{Level: DefaultLevel, Magic: magic})
+}
+
+// Decompress implements record.Transcoder.
+func (t transcoder) Decompress(codec record.Codec, magic int8, dst, src []byte) ([]byte, error) {
+	c, err := t.find(codec)
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.Decompress(dst, src, CompressionParams{Level: DefaultLevel, Magic: magic, Limit: t.limit})
+	if errors.Is(err, ErrTooLarge) {
+		return nil, record.NewTooLarge(t.limit, err)
+	}
+	return out, err
+}
+
+func (t transcoder) find(codec record.Codec) (Compressor, error) {
+	c, err := t.compressors.For(codec)
+	if err != nil {
+		return nil, &record.ValidationError{
+			Kind: record.KindUnsupportedCodec, Message: "This broker has no codec " + codec.String() + ".",
+		}
+	}
+	return c, nil
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // The message formats. Batch describes the third; the first two are the message
-// sets of Kafka before 0.11, which this package only recognises.
+// sets of Kafka before 0.11.
 const (
 	Magic0 int8 = 0
 	Magic1 int8 = 1

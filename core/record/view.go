@@ -237,14 +237,19 @@ func (b Batch) Records(decompress Decompress, buf []byte) ([]byte, error) {
 	}
 	records, err := decompress(codec, buf, b.Payload())
 	if err != nil {
-		var v *ValidationError
-		if errors.As(err, &v) {
-			return nil, err
-		}
-		return nil, &ValidationError{
-			Kind: KindInvalidRecord, cause: err,
-			Message: fmt.Sprintf("Failed to decompress the %s record batch", codec),
-		}
+		return nil, cannotOpen(codec, err)
 	}
 	return records[len(buf):], nil
+}
+
+// cannotOpen makes the error of a decompression one of validation.
+func cannotOpen(codec Codec, err error) error {
+	var v *ValidationError
+	if errors.As(err, &v) {
+		return err
+	}
+	return &ValidationError{
+		Kind: KindInvalidRecord, cause: err,
+		Message: fmt.Sprintf("Failed to decompress the %s record batch", codec),
+	}
 }

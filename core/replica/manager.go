@@ -3,7 +3,6 @@ package replica
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -126,7 +125,8 @@ func (t table) get(topic string, partition int32) *Partition {
 type Manager struct {
 	o          Options
 	log        *slog.Logger
-	decompress record.Decompress
+	transcoder record.Transcoder
+	decompress record.Decompress // of batches of magic 2
 	table      atomic.Pointer[table]
 	expiration atomic.Int64 // producer.id.expiration.ms
 	buffers    sync.Pool    // *[]byte
@@ -168,18 +168,9 @@ func NewManager(o Options) (*Manager, error) {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.expiration.Store(o.ProducerExpiration.Milliseconds())
 	m.table.Store(&table{})
+	m.transcoder = o.Compressors.Transcoder(o.MaxDecompressed)
 	m.decompress = func(codec record.Codec, dst, src []byte) ([]byte, error) {
-		c, err := o.Compressors.For(codec)
-		if err != nil {
-			return nil, &record.ValidationError{
-				Kind: record.KindUnsupportedCodec, Message: "This broker has no codec " + codec.String() + ".",
-			}
-		}
-		out, err := c.Decompress(dst, src, core.CompressionParams{Level: core.DefaultLevel, Magic: record.Magic2, Limit: o.MaxDecompressed})
-		if errors.Is(err, core.ErrTooLarge) {
-			return nil, record.NewTooLarge(o.MaxDecompressed, err)
-		}
-		return out, err
+		return m.transcoder.Decompress(codec, record.Magic2, dst, src)
 	}
 	return m, nil
 }
