@@ -35,7 +35,7 @@ func (s *Server) advertise(resp *kmsg.ApiVersionsResponse) {
 			continue
 		}
 		resp.ApiKeys = append(resp.ApiKeys, kmsg.ApiVersionsResponseApiKey{
-			ApiKey: e.key.Int16(), MinVersion: e.advertisedMin, MaxVersion: e.max,
+			ApiKey: e.key.Int16(), MinVersion: e.min, MaxVersion: e.max,
 		})
 	}
 }

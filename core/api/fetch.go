@@ -35,7 +35,7 @@ const defaultFetchMaxBytes = 55 << 20
 // transport sends from where they lie.
 func (s *Server) fetch() endpoint {
 	return endpoint{
-		key: kmsg.Fetch, min: fetchMin, max: fetchMax, advertisedMin: fetchMin, flexible: fetchFlexible,
+		key: kmsg.Fetch, min: fetchMin, max: fetchMax, flexible: fetchFlexible,
 		serve: s.serveFetch,
 	}
 }

@@ -49,7 +49,7 @@ func seeds(s *Server) [][]byte {
 		if e.serve == nil {
 			continue
 		}
-		for v := e.advertisedMin; v <= e.max; v++ {
+		for v := e.min; v <= e.max; v++ {
 			for range 4 {
 				out = append(out, frameOf(randomRequest(rng, e.key, v)))
 			}

@@ -14,7 +14,9 @@ import (
 
 // Produce versions with a meaning of their own.
 const (
-	produceMin      = 3  // the first with magic 2 (KIP-98)
+	produceMin      = 0  // with the message formats 0 and 1, until v2
+	produceTxn      = 3  // the transactional id, and magic 2 (KIP-98)
+	produceStorage  = 4  // the client knows KAFKA_STORAGE_ERROR (KIP-112)
 	produceErrors   = 8  // record errors and messages (KIP-467)
 	produceFlexible = 9  // tagged fields (KIP-482)
 	produceHints    = 10 // the current leader (KIP-951)
@@ -22,19 +24,15 @@ const (
 	produceMax      = 13
 )
 
-// produce serves Produce v3-13.
-//
-// It is advertised from v0 on, because librdkafka before 2.8 compresses only when
-// the advertised range contains v0 (KAFKA-18659; Kafka 4 does the same). Requests
-// of v0 to v2, which carry the message formats 0 and 1, get
-// UNSUPPORTED_FOR_MESSAGE_FORMAT for each partition.
+// produce serves Produce v0-13. What v0 to v2 carry is a message set of magic 0 or 1;
+// like Kafka's brokers, core/replica takes batches of magic 2 there too.
 //
 // Records are never copied here: they go to the log from the frame. When replicas
 // have to acknowledge, Serve returns without waiting, so that the next Produce of
 // the connection can be executed; whoever acknowledges last completes the reply.
 func (s *Server) produce() endpoint {
 	return endpoint{
-		key: kmsg.Produce, min: produceMin, max: produceMax, advertisedMin: 0, flexible: produceFlexible,
+		key: kmsg.Produce, min: produceMin, max: produceMax, flexible: produceFlexible,
 		serve: s.serveProduce,
 	}
 }
@@ -90,8 +88,6 @@ func (p *producing) authorize(ctx context.Context, c *call) {
 			t.name = known.Name
 		}
 		switch {
-		case p.version < produceMin:
-			p.failTopic(i, kerr.UnsupportedForMessageFormat)
 		case p.acks < int16(replica.AcksAll) || p.acks > int16(replica.AcksLeader):
 			p.failTopic(i, kerr.InvalidRequiredAcks)
 		case !c.allowed(ctx, OpWrite, TopicResource, t.name):
@@ -202,11 +198,25 @@ func (p *producing) account() {
 	}
 }
 
+// translate names errors as the client knows them: one that has never heard of
+// KAFKA_STORAGE_ERROR looks for another leader all the same.
+func (p *producing) translate() {
+	if p.version >= produceStorage {
+		return
+	}
+	for i := range p.parts {
+		if part := &p.parts[i]; part.code == kerr.KafkaStorageError.Code {
+			part.code = kerr.NotLeaderForPartition.Code
+		}
+	}
+}
+
 // finish answers. The state belongs to the transport from then on.
 func (p *producing) finish(w core.ReplyWriter) {
 	p.endWait(p.server.Clock)
 	p.hints()
 	p.account()
+	p.translate()
 	p.encode()
 	p.frame[0] = core.Part{Bytes: p.buf}
 	p.result.Parts = p.frame[:]

@@ -105,7 +105,7 @@ func (p *producing) begin(c *call) error {
 // decode reads the body.
 func (p *producing) decode(body []byte) error {
 	r := reader{b: body, flexible: p.flexible}
-	if p.version >= produceMin {
+	if p.version >= produceTxn {
 		// The transactional id says nothing that the batches do not say themselves.
 		r.skipText()
 	}

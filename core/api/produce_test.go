@@ -188,8 +188,6 @@ func TestProduceErrors(t *testing.T) {
 		change        func(f *fakeCluster, req *kmsg.ProduceRequest)
 		want          []int16 // of a-0 a-1 b-0 b-1
 	}{
-		"old format":        {version: 2, acks: 1, want: []int16{43, 43, 43, 43}},
-		"oldest format":     {version: 0, acks: -1, want: []int16{43, 43, 43, 43}},
 		"acks 2":            {version: 9, acks: 2, want: []int16{21, 21, 21, 21}},
 		"acks -2":           {version: 13, acks: -2, want: []int16{21, 21, 21, 21}},
 		"unknown partition": {version: 9, acks: 1, want: []int16{3, 0, 0, 0}, change: func(_ *fakeCluster, r *kmsg.ProduceRequest) { r.Topics[0].Partitions[0].Partition = 99 }},
@@ -199,6 +197,7 @@ func TestProduceErrors(t *testing.T) {
 		"not leader": {version: 9, acks: -1, want: []int16{0, 0, 6, 0}, change: func(f *fakeCluster, _ *kmsg.ProduceRequest) {
 			f.leader("b", 0).err = kafkaError(kerr.NotLeaderForPartition)
 		}},
+		"storage, old": {version: 3, acks: 1, want: []int16{0, 0, 0, 6}, change: func(f *fakeCluster, _ *kmsg.ProduceRequest) { f.leader("b", 1).err = core.ErrStorage }},
 		"storage":      {version: 9, acks: 1, want: []int16{0, 0, 0, 56}, change: func(f *fakeCluster, _ *kmsg.ProduceRequest) { f.leader("b", 1).err = core.ErrStorage }},
 		"unauthorized": {version: 9, acks: 1, want: []int16{0, 0, 29, 29}, change: func(f *fakeCluster, _ *kmsg.ProduceRequest) { f.options.Authorizer = only{"a"} }},
 	} {
@@ -296,11 +295,6 @@ func TestProduceAcksNone(t *testing.T) {
 	err := ss.Serve(t.Context(), frameOf(produceTo(9, 0, "x")), w)
 	if !errors.Is(err, kerr.NotLeaderForPartition) || len(w.given) != 0 {
 		t.Errorf("failed acks=0: %v, %d replies; want the connection to be closed", err, len(w.given))
-	}
-	f.leader("a", 0).err = nil
-	w = newWriter()
-	if err := ss.Serve(t.Context(), frameOf(produceTo(2, 0, "x")), w); !errors.Is(err, kerr.UnsupportedForMessageFormat) || len(w.given) != 0 {
-		t.Errorf("acks=0 in an old format: %v, %d replies; want the connection to be closed", err, len(w.given))
 	}
 	if w.barriers != 0 {
 		t.Errorf("Produce waited for earlier replies")

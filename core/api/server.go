@@ -73,9 +73,6 @@ const maxKey = 92
 type endpoint struct {
 	key      kmsg.Key
 	min, max int16 // versions served
-	// advertisedMin is what ApiVersions says. Where it is lower than min, the
-	// versions in between are answered with an error: see Produce.
-	advertisedMin int16
 	// flexible is the first version with tagged fields.
 	flexible int16
 	// layout is what requests are checked against before kmsg decodes them; nil for
@@ -150,7 +147,7 @@ func (ss *session) Serve(ctx context.Context, frame []byte, w core.ReplyWriter) 
 		c.observer, c.start = o, ss.server.Clock.Now()
 		o.Began()
 	}
-	if h.version < e.advertisedMin || h.version > e.max {
+	if h.version < e.min || h.version > e.max {
 		err = ss.server.unsupportedVersion(ctx, c, e, w)
 	} else {
 		err = e.serve(ctx, c, w)
@@ -201,7 +198,7 @@ func plain[Req kmsg.Request, Resp kmsg.Response](
 	handle func(ctx context.Context, c *call, req Req, resp Resp) error,
 ) endpoint {
 	return endpoint{
-		key: kmsg.Key(newReq().Key()), min: minVersion, max: maxVersion, advertisedMin: minVersion,
+		key: kmsg.Key(newReq().Key()), min: minVersion, max: maxVersion,
 		flexible: firstFlexible(newReq()), layout: layout,
 		serve: func(ctx context.Context, c *call, w core.ReplyWriter) error {
 			if err := checkLayout(layout, c.body, c.header.version, c.header.flexible); err != nil {

@@ -233,6 +233,9 @@ func TestConversionRoundTrip(t *testing.T) {
 			t.Fatalf("seed %d: %v, codec %s", seed, err, up.Codec)
 		}
 		var back []record.Message
+		if got := record.SetCodec(set); got != codec {
+			t.Fatalf("seed %d: the set is compressed with %s, not %s", seed, got, codec)
+		}
 		for b := range up.Batches.All() {
 			if err := record.Check(b); err != nil {
 				t.Fatal(err)
@@ -240,6 +243,10 @@ func TestConversionRoundTrip(t *testing.T) {
 			if most > 0 && len(b) > most && b.Count() > 1 {
 				t.Fatalf("seed %d: %d records in a batch of %d bytes, more than %d", seed, b.Count(), len(b), most)
 			}
+			if b.BaseOffset() != 0 {
+				t.Fatalf("seed %d: a batch at offset %d", seed, b.BaseOffset())
+			}
+			b.SetBaseOffset(int64(len(back)))
 			back = append(back, asMessages(t, b, tr, magic)...)
 		}
 		for i := range want {

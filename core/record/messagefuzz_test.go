@@ -33,18 +33,14 @@ func FuzzUpConversion(f *testing.F) {
 				}
 				continue
 			}
-			next := int64(0)
+			count := int32(0)
 			for b := range up.Batches.All() {
-				if b.BaseOffset() != next {
-					t.Fatalf("a batch at %d, not %d", b.BaseOffset(), next)
-				}
-				next = b.NextOffset()
-				b.SetBaseOffset(0)
 				if _, err := record.Validate(b, &record.Rules{}); err != nil {
 					t.Fatalf("what became of a good message set is not valid: %v", err)
 				}
+				count += b.Count()
 			}
-			if next == 0 {
+			if count == 0 {
 				t.Fatal("no records in what was taken")
 			}
 		}

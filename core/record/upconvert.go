@@ -21,8 +21,9 @@ type UpConversion struct {
 
 // UpConverted is the result of an up-conversion.
 type UpConverted struct {
-	// Batches has the records in order, uncompressed, in batches whose base offsets
-	// continue from 0, without producer ids. It is appended to what dst was.
+	// Batches has the records in order, uncompressed, in batches as producers send
+	// them: each from offset 0 on, and here without producer ids. It lies behind what
+	// dst was.
 	Batches Batches
 	// Codec is what the set was compressed with.
 	Codec Codec
@@ -80,6 +81,15 @@ func (u *UpConversion) Append(dst, set []byte) (UpConverted, error) {
 	return res, nil
 }
 
+// SetCodec is the codec of a message set of magic 0 or 1, which is that of its first
+// entry: a wrapper is alone. None where the set is not one.
+func SetCodec(set []byte) Codec {
+	if _, magic, ok := Peek(set); !ok || magic > Magic1 || len(set) <= posMessageAttributes {
+		return None
+	}
+	return Codec(set[posMessageAttributes] & attrCodecMask)
+}
+
 // unwrap adds what is in a wrapper.
 func (u *UpConversion) unwrap(m *Message, b *batcher, res *UpConverted) error {
 	if m.IsLogAppendTime() {
@@ -116,7 +126,6 @@ type batcher struct {
 	most  int // bytes of a batch; 0 is no bound
 	start int // of the open batch in dst
 	count int32
-	base  int64 // offset of the open batch
 	info  BatchInfo
 }
 
@@ -140,7 +149,7 @@ func (b *batcher) add(m *Message) error {
 	if b.count == 0 {
 		b.start = len(b.dst)
 		b.dst = append(b.dst, make([]byte, HeaderSize)...)
-		b.info = NewBatchInfo(b.base, m.Timestamp)
+		b.info = NewBatchInfo(0, m.Timestamp)
 	}
 	b.dst = AppendRecord(b.dst, &r)
 	b.info.MaxTimestamp = max(b.info.MaxTimestamp, m.Timestamp)
@@ -154,6 +163,5 @@ func (b *batcher) seal() {
 		return
 	}
 	SealBatch(b.dst[b.start:], b.info, b.count-1, b.count)
-	b.base += int64(b.count)
 	b.count = 0
 }

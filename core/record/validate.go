@@ -28,7 +28,7 @@ const (
 	// MESSAGE_TOO_LARGE, on which clients split the batch.
 	KindTooLarge
 	// KindOldFormat: a message set of magic 0 or 1 where only batches may be.
-	// INVALID_RECORD in Produce 3 and higher.
+	// INVALID_RECORD.
 	KindOldFormat
 )
 

@@ -103,7 +103,6 @@ func TestAppendRefuses(t *testing.T) {
 		"two batches":              {nil, two, 9, kerr.InvalidRecord.Code, "exactly one record batch", nil},
 		"garbage":                  {nil, []byte("0123456789abcdef0123456789abcdef"), 9, kerr.CorruptMessage.Code, "magic", nil},
 		"magic 1 in version 3":     {nil, oldFormat(), 3, kerr.InvalidRecord.Code, "magic", nil},
-		"magic 1 in version 2":     {nil, oldFormat(), 2, kerr.UnsupportedForMessageFormat.Code, "magic", nil},
 		"checksum":                 {nil, broken, 9, kerr.CorruptMessage.Code, "crc", nil},
 		"larger than the limit":    {func(c *config.Topic) { c.MaxMessageBytes = 100 }, batchOf(1, 200), 9, kerr.MessageTooLarge.Code, "100", nil},
 		"larger than a segment":    {func(c *config.Topic) { c.SegmentBytes = 100 }, batchOf(1, 200), 9, kerr.RecordListTooLarge.Code, "segment size of 100", nil},

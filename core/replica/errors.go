@@ -63,8 +63,8 @@ func storageError(tp core.TopicPartition, doing string, err error) error {
 }
 
 // validationError turns what core/record found into what a client is told, and the
-// records that are to blame (KIP-467). version is that of the produce request.
-func validationError(tp core.TopicPartition, version int16, internal bool, err error) ([]RecordError, error) {
+// records that are to blame (KIP-467).
+func validationError(tp core.TopicPartition, err error) ([]RecordError, error) {
 	v, ok := record.AsValidationError(err)
 	if !ok {
 		return nil, storageError(tp, "validate a batch for", err)
@@ -79,13 +79,7 @@ func validationError(tp core.TopicPartition, version int16, internal bool, err e
 		code = kerr.UnsupportedCompressionType.Code
 	case record.KindTooLarge:
 		code = kerr.MessageTooLarge.Code
-	case record.KindOldFormat:
-		// Versions that may carry old formats are told that this broker cannot; for
-		// newer ones they are a broken rule of the protocol.
-		if version < 3 && !internal {
-			code = kerr.UnsupportedForMessageFormat.Code
-		}
-	case record.KindInvalidRecord:
+	case record.KindInvalidRecord, record.KindOldFormat:
 	}
 	var records []RecordError
 	if len(v.Records) > 0 {

@@ -373,6 +373,7 @@ func (m *Manager) giveBack(b *[]byte) {
 // release gives the buffers of a prepared append back.
 func (m *Manager) release(v *prepared) {
 	m.giveBack(v.plain)
+	m.giveBack(v.raised)
 	m.giveBack(v.built)
-	v.plain, v.built = nil, nil
+	v.plain, v.raised, v.built = nil, nil, nil
 }

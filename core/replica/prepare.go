@@ -10,17 +10,21 @@ import (
 	"github.com/millrace/millrace/core/record"
 )
 
+// batchVersion is the first version of Produce that carries batches of magic 2, and
+// nothing else (KIP-98).
+const batchVersion = 3
+
 // zstdVersion is the first version of Produce that may carry zstd (KIP-110).
 const zstdVersion = 7
 
 // prepared is what an append goes on with after validation.
 type prepared struct {
 	batches record.Batches
-	// plain and built are buffers to give back: decompressed records, and a batch that
-	// was compressed again.
-	plain, built *[]byte
-	records      []RecordError
-	converted    int // batches that were compressed again
+	// plain, raised and built are buffers to give back: decompressed records, batches
+	// made of a message set, and batches that were compressed again.
+	plain, raised, built *[]byte
+	records              []RecordError
+	converted            int // batches that were rewritten
 }
 
 // prepare validates the batches of a request and brings them into the form in which
@@ -29,7 +33,7 @@ func (p *Partition) prepare(cfg *config.Topic, r *AppendRequest) (v prepared, er
 	v.batches = r.Batches
 	if err = p.prepareAll(cfg, r, &v); err != nil {
 		if _, ok := record.AsValidationError(err); ok {
-			v.records, err = validationError(p.tp, r.Version, r.Internal, err)
+			v.records, err = validationError(p.tp, err)
 		}
 		p.m.release(&v)
 	}
@@ -37,9 +41,17 @@ func (p *Partition) prepare(cfg *config.Topic, r *AppendRequest) (v prepared, er
 }
 
 func (p *Partition) prepareAll(cfg *config.Topic, r *AppendRequest, v *prepared) error {
-	if r.Version >= 3 && !r.Internal || len(r.Batches) == 0 {
+	if r.Version >= batchVersion && !r.Internal || len(r.Batches) == 0 {
 		if _, err := record.SingleBatch(r.Batches); err != nil {
 			return err
+		}
+	}
+	if r.Version < batchVersion && !r.Internal {
+		if _, magic, ok := record.Peek(r.Batches); ok && magic < record.Magic2 {
+			if err := p.prepareOld(cfg, r, v); err != nil {
+				return err
+			}
+			return p.fits(cfg, v)
 		}
 	}
 	producers := 0
@@ -51,7 +63,7 @@ func (p *Partition) prepareAll(cfg *config.Topic, r *AppendRequest, v *prepared)
 		}
 		if magic != record.Magic2 {
 			return &record.ValidationError{Kind: record.KindOldFormat, Message: fmt.Sprintf(
-				"This broker stores record batches of magic 2 only, and the one sent has magic %d", magic)}
+				"Batch magic %d is not the same as the first batch's magic byte %d", magic, record.Magic2)}
 		}
 		b := record.Batch(entry)
 		if b.ProducerID() != record.NoProducerID {
@@ -74,6 +86,11 @@ func (p *Partition) prepareAll(cfg *config.Topic, r *AppendRequest, v *prepared)
 	if v.built != nil {
 		v.batches = *v.built
 	}
+	return p.fits(cfg, v)
+}
+
+// fits refuses what is larger than a segment.
+func (p *Partition) fits(cfg *config.Topic, v *prepared) error {
 	if len(v.batches) > int(cfg.SegmentBytes) {
 		return core.Failf(kerr.RecordListTooLarge.Code,
 			"Message batch size is %d bytes in append to partition %s, which exceeds the maximum configured segment size of %d.",
@@ -89,11 +106,7 @@ func (p *Partition) prepareBatch(cfg *config.Topic, r *AppendRequest, b record.B
 		return core.Failf(kerr.UnsupportedCompressionType.Code,
 			"Produce requests with version %d are not allowed to use ZStandard compression", r.Version)
 	}
-	rules := record.Rules{
-		MaxBytes: int(cfg.MaxMessageBytes), Compacted: cfg.Compact, LogAppendTime: cfg.LogAppendTime,
-		Now: p.m.nowMS(), Before: cfg.TimestampBeforeMax, After: cfg.TimestampAfterMax,
-		Internal: r.Internal, Decompress: p.m.decompress,
-	}
+	rules := p.rules(cfg, r)
 	if codec != record.None {
 		if v.plain == nil {
 			v.plain = p.m.buffer()
@@ -113,7 +126,7 @@ func (p *Partition) prepareBatch(cfg *config.Topic, r *AppendRequest, b record.B
 			*v.built = append((*v.built)[:0], r.Batches[:pos]...)
 		}
 		v.converted++
-		return p.recompress(cfg, b, res, v.built)
+		return p.recompress(cfg, b, res, cfg.Codec, v.built)
 	}
 	if !cfg.LogAppendTime && !b.IsControl() {
 		b.SetCreateTime(res.MaxTimestamp)
@@ -124,20 +137,33 @@ func (p *Partition) prepareBatch(cfg *config.Topic, r *AppendRequest, b record.B
 	return nil
 }
 
-// recompress appends b to dst, with the same records in the codec of the topic.
-func (p *Partition) recompress(cfg *config.Topic, b record.Batch, res record.Result, dst *[]byte) error {
+// rules are what the topic asks of a batch.
+func (p *Partition) rules(cfg *config.Topic, r *AppendRequest) record.Rules {
+	return record.Rules{
+		MaxBytes: int(cfg.MaxMessageBytes), Compacted: cfg.Compact, LogAppendTime: cfg.LogAppendTime,
+		Now: p.m.nowMS(), Before: cfg.TimestampBeforeMax, After: cfg.TimestampAfterMax,
+		Internal: r.Internal, Decompress: p.m.decompress,
+	}
+}
+
+// recompress appends b to dst, with the same records in another codec.
+func (p *Partition) recompress(cfg *config.Topic, b record.Batch, res record.Result, codec record.Codec, dst *[]byte) error {
+	level := cfg.Level
+	if cfg.KeepCodec {
+		level = core.DefaultLevel // the settings' levels are for the topic's own codec
+	}
 	start := len(*dst)
 	out := append(*dst, b[:record.HeaderSize]...)
-	if cfg.Codec == record.None {
+	if codec == record.None {
 		out = append(out, res.Records...)
 	} else {
-		c, err := p.m.o.Compressors.For(cfg.Codec)
+		c, err := p.m.o.Compressors.For(codec)
 		if err != nil {
-			return core.Failf(kerr.UnsupportedCompressionType.Code, "This broker has no %s codec, which topic %s asks for.", cfg.Codec, p.tp.Topic)
+			return core.Failf(kerr.UnsupportedCompressionType.Code, "This broker has no %s codec, which topic %s asks for.", codec, p.tp.Topic)
 		}
-		out, err = c.Compress(out, res.Records, core.CompressionParams{Level: cfg.Level, Magic: record.Magic2})
+		out, err = c.Compress(out, res.Records, core.CompressionParams{Level: level, Magic: record.Magic2})
 		if err != nil {
-			return fmt.Errorf("compress a batch for %s with %s: %w", p.tp, cfg.Codec, err)
+			return fmt.Errorf("compress a batch for %s with %s: %w", p.tp, codec, err)
 		}
 	}
 	*dst = out
@@ -145,10 +171,10 @@ func (p *Partition) recompress(cfg *config.Topic, b record.Batch, res record.Res
 	if len(built) > int(cfg.MaxMessageBytes) {
 		return core.Failf(kerr.MessageTooLarge.Code,
 			"Message batch size is %d bytes after compression with %s in append to partition %s, which exceeds the maximum configured size of %d.",
-			len(built), cfg.Codec, p.tp, cfg.MaxMessageBytes)
+			len(built), codec, p.tp, cfg.MaxMessageBytes)
 	}
 	record.SealBatch(built, record.BatchInfo{
-		BaseOffset: b.BaseOffset(), LeaderEpoch: b.LeaderEpoch(), Codec: cfg.Codec,
+		BaseOffset: b.BaseOffset(), LeaderEpoch: b.LeaderEpoch(), Codec: codec,
 		Transactional: b.IsTransactional(), FirstTimestamp: b.FirstTimestamp(), MaxTimestamp: res.MaxTimestamp,
 		ProducerID: b.ProducerID(), ProducerEpoch: b.ProducerEpoch(), BaseSequence: b.BaseSequence(),
 	}, b.LastOffsetDelta(), b.Count())
