@@ -150,8 +150,8 @@ func renderKeys(t *testing.T, addr string) string {
 	s.WriteString(`
 ## API keys
 
-What ` + "`ApiVersions`" + ` answers. Produce is announced from version 0 on because older librdkafka compresses only then, as
-Kafka 4 does; its versions 0 to 2, which carry the message formats 0 and 1, are answered with an error.
+What ` + "`ApiVersions`" + ` answers. Produce before version 3 and Fetch before version 4 carry the message formats 0 and 1,
+which are converted from and to the one that is stored.
 
 | key | name | versions |
 |---|---|---|
