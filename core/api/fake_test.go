@@ -19,8 +19,10 @@ import (
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/convert"
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/replica"
+	"github.com/millrace/millrace/storage/compression"
 )
 
 const (
@@ -157,11 +159,13 @@ func (l *fakeLeader) Fetch(_ context.Context, r replica.FetchRequest) (replica.F
 		res.Aborted = l.aborted
 	}
 	var data []byte
+	res.Next = r.Offset
 	for _, b := range l.batches[r.Offset:max(r.Offset, l.high)] {
 		if len(data)+len(b) > r.MaxBytes && (len(data) > 0 || !r.MinOneBatch) {
 			break
 		}
 		data = append(data, b...)
+		res.Next++
 	}
 	if len(data) > 0 {
 		l.open.Add(1)
@@ -288,6 +292,13 @@ func newCluster(tb testing.TB) *fakeCluster {
 		Log: slog.New(slog.DiscardHandler), Producers: f, FetchSessions: 10,
 		Groups: Groups{Classic: f.groups, Consumer: f.groups, Offsets: f.groups, Admin: f.groups, Locator: f.groups, Tree: fakeTree{f.groups}},
 	}
+	cs, err := compression.Default()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cache := convert.NewCache(1 << 20)
+	tb.Cleanup(cache.Close)
+	f.options.Convert = convert.New(cs.Transcoder(0), cache)
 	administered(tb, &f.options)
 	return f
 }

@@ -13,8 +13,13 @@ import (
 
 // Fetch versions with a meaning of their own.
 const (
-	fetchMin          = 4  // the first with magic 2 (KIP-98)
+	fetchMin          = 0  // with messages of magic 0
+	fetchThrottle     = 1  // the time for which the client was throttled
+	fetchTimestamps   = 2  // with messages of magic 1 (KIP-32)
+	fetchMaxBytes     = 3  // a bound for the whole answer, which the first batch may pass (KIP-74)
+	fetchBatches      = 4  // batches of magic 2, isolation levels (KIP-98)
 	fetchLogStart     = 5  // log start offsets (KIP-107)
+	fetchStorage      = 6  // the client knows KAFKA_STORAGE_ERROR (KIP-112)
 	fetchSessionFrom  = 7  // fetch sessions (KIP-227)
 	fetchLeaderEpoch  = 9  // the client's leader epoch (KIP-320)
 	fetchZstd         = 10 // the client reads zstd (KIP-110)
@@ -29,10 +34,11 @@ const (
 // defaultFetchMaxBytes is Kafka's fetch.max.bytes.
 const defaultFetchMaxBytes = 55 << 20
 
-// fetch serves Fetch v4-18.
+// fetch serves Fetch v0-18.
 //
 // Nobody reads the records here: the response is laid out around slices, which the
-// transport sends from where they lie.
+// transport sends from where they lie. Before v4 the slices are of converted
+// messages: see fetch_convert.go.
 func (s *Server) fetch() endpoint {
 	return endpoint{
 		key: kmsg.Fetch, min: fetchMin, max: fetchMax, flexible: fetchFlexible,
@@ -118,22 +124,27 @@ func (f *fetching) follower() bool { return f.replicaID >= 0 }
 // says that the response must not wait for more of them.
 func (f *fetching) read(ctx context.Context) (bytes int, now bool, err error) {
 	left, minOne := int(f.maxBytes), true
+	f.kept = 0
 	for i := range f.parts {
 		p := &f.parts[i]
 		if p.leader == nil {
 			now = true // it has failed
 			continue
 		}
-		res, err := p.leader.Fetch(ctx, replica.FetchRequest{
+		r := replica.FetchRequest{
 			Offset: p.want.offset, LeaderEpoch: p.want.leaderEpoch, LastFetchedEpoch: p.want.lastFetchedEpoch,
-			Isolation: f.isolation, MaxBytes: min(int(max(p.want.maxBytes, 0)), left), MinOneBatch: minOne,
-			ReplicaID: f.replicaID, NoZstd: f.version < fetchZstd,
-		})
+			Isolation: f.isolation, MaxBytes: min(int(max(p.want.maxBytes, 0)), left), MinOneBatch: minOne || f.version < fetchMaxBytes,
+			ReplicaID: f.replicaID, NoZstd: f.version < fetchZstd, Convert: f.version < fetchBatches,
+		}
+		res, err := p.leader.Fetch(ctx, r)
+		if err == nil && res.Slice != nil && r.Convert {
+			res, err = f.convert(ctx, p, r, res)
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return 0, false, ctx.Err()
 			}
-			if p.code, _ = core.KafkaCode(err); p.code == kerr.UnknownServerError.Code {
+			if p.code, _ = core.KafkaCode(err); p.code == kerr.UnknownServerError.Code || p.code == kerr.CorruptMessage.Code {
 				f.server.Log.Error("fetch failed", "topic", p.topic, "partition", p.partition, "error", err)
 			}
 			now = true
@@ -167,6 +178,7 @@ func (f *fetching) drop() {
 // from then on.
 func (f *fetching) answer(w core.ReplyWriter) {
 	f.account()
+	f.translate()
 	f.hints()
 	f.encode()
 	f.reply(w, &f.result)

@@ -10,7 +10,9 @@ import (
 func (f *fetching) encode() {
 	b := putInt32(f.buf[:0], f.correlation)
 	b = putNoTags(b, f.flexible)
-	b = putInt32(b, 0) // throttle time in ms
+	if f.version >= fetchThrottle {
+		b = putInt32(b, 0) // throttle time in ms
+	}
 	if f.version >= fetchSessionFrom {
 		b = putInt16(b, f.failure)
 		b = putInt32(b, f.answerID)
@@ -61,6 +63,9 @@ func (f *fetching) encodePartition(b []byte, p *fetchPart) []byte {
 	b = putInt32(b, p.partition)
 	b = putInt16(b, p.code)
 	b = putInt64(b, high)
+	if f.version < fetchBatches {
+		return putInt32(b, p.bytes())
+	}
 	b = putInt64(b, stable)
 	if f.version >= fetchLogStart {
 		b = putInt64(b, start)
@@ -78,11 +83,15 @@ func (f *fetching) encodePartition(b []byte, p *fetchPart) []byte {
 	if f.version >= fetchRack {
 		b = putInt32(b, -1) // preferred read replica: here
 	}
-	n := 0
-	if p.res.Slice != nil {
-		n = p.res.Slice.Len()
+	return putLength(b, int(p.bytes()), 32, f.flexible)
+}
+
+// bytes is the size of the records.
+func (p *fetchPart) bytes() int32 {
+	if p.res.Slice == nil {
+		return 0
 	}
-	return putLength(b, n, 32, f.flexible)
+	return int32(p.res.Slice.Len())
 }
 
 // putPartitionTags appends the tagged fields of a partition.

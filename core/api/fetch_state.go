@@ -36,6 +36,7 @@ type fetching struct {
 	fresh    bool          // the session is to be made
 	answerID int32         // session id of the response
 
+	kept   int     // bytes of converted messages that stay in memory
 	nodes  []int32 // leaders to name in the response
 	buf    []byte
 	pieces []core.Part
@@ -93,9 +94,15 @@ func (f *fetching) decode(body []byte) error {
 	}
 	f.maxWait = time.Duration(r.int32()) * time.Millisecond
 	f.minBytes = r.int32()
-	f.maxBytes = max(min(r.int32(), f.server.FetchMaxBytes), 0)
+	f.maxBytes = f.server.FetchMaxBytes
+	if f.version >= fetchMaxBytes {
+		f.maxBytes = max(min(r.int32(), f.maxBytes), 0)
+	}
 	f.minBytes = min(f.minBytes, f.maxBytes)
-	isolation := r.int8()
+	isolation := int8(replica.ReadUncommitted)
+	if f.version >= fetchBatches {
+		isolation = r.int8()
+	}
 	if f.version >= fetchSessionFrom {
 		f.sessionID, f.sessionEpoch = r.int32(), r.int32()
 	}

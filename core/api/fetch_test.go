@@ -69,6 +69,9 @@ func describeFetch(req *kmsg.FetchRequest, most int32) string {
 	if v >= fetchReplicaState {
 		replicaID = req.ReplicaState.ID
 	}
+	if v < fetchBatches {
+		iso = replica.ReadUncommitted
+	}
 	if replicaID != -1 {
 		iso = replica.LogEnd
 	}
@@ -76,7 +79,10 @@ func describeFetch(req *kmsg.FetchRequest, most int32) string {
 	if v >= fetchSessionFrom {
 		id, epoch = req.SessionID, req.SessionEpoch
 	}
-	maxBytes := max(min(req.MaxBytes, most), 0)
+	maxBytes := most
+	if v >= fetchMaxBytes {
+		maxBytes = max(min(req.MaxBytes, most), 0)
+	}
 	s := fmt.Sprintln(replicaID, req.MaxWaitMillis, min(req.MinBytes, maxBytes), maxBytes, iso, id, epoch)
 	for _, t := range req.Topics {
 		name, tid := t.Topic, core.TopicID{}
@@ -267,7 +273,7 @@ func wantShown(t *testing.T, resp *kmsg.FetchResponse, want ...string) {
 
 func TestFetchEveryVersion(t *testing.T) {
 	t.Parallel()
-	for v := int16(fetchMin); v <= fetchMax; v++ {
+	for v := int16(fetchBatches); v <= fetchMax; v++ {
 		f := newCluster(t)
 		f.appendTo("a", 1, "one")
 		f.appendTo("b", 0, "two")
@@ -298,6 +304,8 @@ func TestFetchErrors(t *testing.T) {
 			f.leader("b", 0).err = kafkaError(kerr.NotLeaderForPartition)
 		}, "b-0:!6"},
 		"unauthorized": {11, func(f *fakeCluster, _ *kmsg.FetchRequest) { f.options.Authorizer = only{"a"} }, "b-0:!29"},
+		"storage":      {6, func(f *fakeCluster, _ *kmsg.FetchRequest) { f.leader("b", 0).err = core.ErrStorage }, "b-0:!56"},
+		"storage, old": {5, func(f *fakeCluster, _ *kmsg.FetchRequest) { f.leader("b", 0).err = core.ErrStorage }, "b-0:!6"},
 		"unexpected":   {11, func(f *fakeCluster, _ *kmsg.FetchRequest) { f.leader("b", 0).err = errors.New("x") }, "b-0:!-1"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -247,8 +247,8 @@ func TestFetchBeforeZstd(t *testing.T) {
 	ss := f.connect(t)
 	for v := int16(fetchMin); v <= fetchMax; v++ {
 		ask[*kmsg.FetchResponse](t, ss, fetchFrom(v))
-		if got := f.leader("a", 0).last.NoZstd; got != (v < 10) {
-			t.Errorf("v%d: without zstd %v", v, got)
+		if got := f.leader("a", 0).last; got.NoZstd != (v < 10) || got.Convert != (v < 4) {
+			t.Errorf("v%d: without zstd %v, converted %v", v, got.NoZstd, got.Convert)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/convert"
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/replica"
 )
@@ -52,6 +53,8 @@ type Options struct {
 	// FetchMaxBytes bounds the records in a Fetch response (fetch.max.bytes); 0
 	// means Kafka's default.
 	FetchMaxBytes int32
+	// Convert converts what clients fetch that know only older message formats.
+	Convert *convert.Converter
 	// FetchSessions is how many fetch sessions are remembered
 	// (max.incremental.fetch.session.cache.slots); 0 means none.
 	FetchSessions int

@@ -106,6 +106,9 @@ func (m *meter) Invalid(batches int64) { m.InvalidBatches.Add(batches) }
 // Converted implements replica.Meter.
 func (m *meter) Converted(batches int64) { m.ConvertedIn.Add(batches) }
 
+// DownConverted implements replica.Meter.
+func (m *meter) DownConverted(batches int64) { m.ConvertedOut.Add(batches) }
+
 // Deleted implements replica.Meter.
 func (m *meter) Deleted(bytes int64) { m.RetentionBytes.Add(bytes) }
 

@@ -5,9 +5,12 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 
+	"go.uber.org/fx"
+
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/api"
 	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/convert"
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/telemetry"
 	"github.com/millrace/millrace/core/txn"
@@ -36,6 +39,10 @@ func newController(s *settings, log *slog.Logger, cache *metadata.Cache, feed *c
 	})
 }
 
+// maxDecompressed bounds what a batch that is converted for an old client may
+// decompress to, in bytes: what an append may.
+const maxDecompressed = 256 << 20
+
 // apiServer makes the handler of requests once everything behind it is there.
 type apiServer struct {
 	settings   *settings
@@ -47,13 +54,20 @@ type apiServer struct {
 	store      *store
 	metrics    *telemetry.Metrics
 	groups     *groups
+	converter  *convert.Converter
 	serving    atomic.Pointer[api.Server]
 }
 
-func newAPIServer(s *settings, log *slog.Logger, r *replicas, c *controller.Controller, cache *metadata.Cache,
-	tree *coordination, st *store, m *telemetry.Metrics, g *groups,
+func newAPIServer(lc fx.Lifecycle, s *settings, log *slog.Logger, r *replicas, c *controller.Controller, cache *metadata.Cache,
+	tree *coordination, st *store, m *telemetry.Metrics, g *groups, compressors *core.Compressors,
 ) *apiServer {
-	return &apiServer{settings: s, log: log, replicas: r, controller: c, cache: cache, tree: tree, store: st, metrics: m, groups: g}
+	converted := convert.NewCache(s.Broker().Network.ConversionCacheBytes)
+	// Stopped after the listeners, which are assembled later.
+	lc.Append(fx.StopHook(converted.Close))
+	return &apiServer{
+		settings: s, log: log, replicas: r, controller: c, cache: cache, tree: tree, store: st, metrics: m, groups: g,
+		converter: convert.New(compressors.Transcoder(maxDecompressed), converted),
+	}
 }
 
 func (a *apiServer) handler() core.Handler {
@@ -64,6 +78,7 @@ func (a *apiServer) handler() core.Handler {
 		Producers: txn.NewProducerIDs(b.ID, a.tree.sessions.get),
 		Observer:  &observer{a.metrics, a.settings.clock}, AutoCreateTopics: b.Topics.AutoCreate,
 		FetchMaxBytes: b.Network.FetchMaxBytes, FetchSessions: b.Network.FetchSessionSlots,
+		Convert: a.converter,
 		Configs: a.settings, Dirs: a.store, Hosted: a.replicas.manager,
 		MaxDescribedPartitions: b.Network.MaxDescribedPartitions,
 	})

@@ -61,6 +61,7 @@ type Network struct {
 	FetchMaxBytes          int32
 	FetchSessionSlots      int
 	MaxDescribedPartitions int32
+	ConversionCacheBytes   int64 // 0: nothing is cached
 	ConnectTimeout         time.Duration
 	ConnectTimeoutMax      time.Duration
 }
@@ -224,6 +225,7 @@ func readNetwork(r *reader) Network {
 		FetchMaxBytes:          r.int32("fetch.max.bytes"),
 		FetchSessionSlots:      int(r.int32("max.incremental.fetch.session.cache.slots")),
 		MaxDescribedPartitions: r.int32("max.request.partition.size.limit"),
+		ConversionCacheBytes:   r.int64("conversion.cache.bytes"),
 		ConnectTimeout:         r.ms("socket.connection.setup.timeout.ms"),
 		ConnectTimeoutMax:      r.ms("socket.connection.setup.timeout.max.ms"),
 	}

@@ -223,6 +223,7 @@ func millraceRows() []row {
 		{"retention.policy", String, "time-size", Medium, ClusterWide, Rule{NotEmpty: true}, "Component that decides what may be deleted; a topic may have its own."},
 		{"http.listener", String, "127.0.0.1:9644", Medium, ReadOnly, free, "HOST:PORT of the HTTP server with /metrics, /healthz and /readyz. Empty: none."},
 		{"log.flush.visible.only", Boolean, "false", Medium, ReadOnly, free, "Consumers see, and acks=all answers for, only what this broker has flushed, so that no consumer has ever read a record that a power cut then takes away. Whoever waits, a producer with acks=all or a fetch at the end, has the log flushed at once, one flush for all; without anybody it is flushed every log.flush.scheduler.interval.ms, and at least once a second."},
+		{"conversion.cache.bytes", Long, "67108864", Low, ReadOnly, atLeast(0), "Bytes of converted batches that are kept in memory for consumers that read message format 0 or 1 only. Nothing is taken before such a consumer comes. 0: every fetch is converted anew."},
 		{"pprof.enable", Boolean, "false", Low, ReadOnly, free, "Serve Go's profiles at /debug/pprof/ of http.listener."},
 		{"log.level", String, "info", Medium, ClusterWide, oneOfAnyCase("debug", "info", "warn", "error"), "Least level of the broker's own log messages. May be altered while the broker runs."},
 		{"log.format", String, "auto", Low, ReadOnly, oneOfAnyCase("auto", "text", "json"), "Form of the broker's own log messages on stderr; auto is text on a terminal and JSON otherwise."},

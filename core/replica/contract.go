@@ -82,11 +82,16 @@ type FetchRequest struct {
 	// a topic with compression.type=zstd answers UNSUPPORTED_COMPRESSION_TYPE. As in
 	// Kafka the setting decides, not what is in the log.
 	NoZstd bool
+	// Convert says that the answer is to be converted to an older format (Fetch before
+	// version 4): consumers get UNSUPPORTED_VERSION where message.downconversion.enable
+	// is off (KIP-283).
+	Convert bool
 }
 
 // FetchResult is one partition's answer. The caller owns Slice.
 type FetchResult struct {
 	Slice            core.Slice // nil when there is nothing to read
+	Next             int64      // the offset after what is in Slice
 	HighWatermark    int64
 	LastStableOffset int64
 	LogStart         int64

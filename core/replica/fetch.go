@@ -16,6 +16,10 @@ func (p *Partition) Fetch(ctx context.Context, r FetchRequest) (FetchResult, err
 	if _, err := p.leading(r.LeaderEpoch); err != nil {
 		return res, err
 	}
+	if r.Convert && r.ReplicaID < 0 && !p.cfg.Load().DownConversion {
+		return res, core.Failf(kerr.UnsupportedVersion.Code,
+			"Topic %s is not converted to older message formats (message.downconversion.enable=false): a newer client is needed.", p.tp.Topic)
+	}
 	if r.NoZstd {
 		if cfg := p.cfg.Load(); !cfg.KeepCodec && cfg.Codec == record.Zstd {
 			return res, core.Failf(kerr.UnsupportedCompressionType.Code,
@@ -45,7 +49,7 @@ func (p *Partition) Fetch(ctx context.Context, r FetchRequest) (FetchResult, err
 	if err != nil {
 		return res, p.readFailed(r.Offset, err)
 	}
-	res.Slice = chunk.Slice
+	res.Slice, res.Next = chunk.Slice, chunk.Next
 	if r.Isolation == ReadCommitted {
 		res.Aborted = p.abortedIn(r.Offset, chunk.Next)
 	}

@@ -22,9 +22,11 @@ type Meter interface {
 	Rejected(bytes int64)
 	// Invalid counts batches that were refused as corrupt or against the rules.
 	Invalid(batches int64)
-	// Converted counts batches that were compressed anew for the topic's
-	// compression.type.
+	// Converted counts batches that were rewritten for the log: compressed anew for the
+	// topic's compression.type, or made of messages of magic 0 or 1.
 	Converted(batches int64)
+	// DownConverted counts batches that were sent to consumers in an older format.
+	DownConverted(batches int64)
 	// Deleted counts bytes of segments that retention has removed.
 	Deleted(bytes int64)
 	// Produced counts a partition of an answered Produce request.
@@ -70,6 +72,9 @@ func (noMeter) Invalid(int64) {}
 
 // Converted implements Meter.
 func (noMeter) Converted(int64) {}
+
+// DownConverted implements Meter.
+func (noMeter) DownConverted(int64) {}
 
 // Deleted implements Meter.
 func (noMeter) Deleted(int64) {}

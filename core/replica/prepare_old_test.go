@@ -242,3 +242,35 @@ func TestAppendTimeOfOldFormats(t *testing.T) {
 		}
 	}
 }
+
+// Where the topic does not have its records converted, consumers are told so;
+// followers, which are brokers, are served.
+func TestConversionIsTheTopicsChoice(t *testing.T) {
+	t.Parallel()
+	for _, on := range []bool{true, false} {
+		cfg := topicConfig()
+		cfg.DownConversion = on
+		p := start(t, setup{topic: cfg}).lead(1)
+		produce(t, p, batchOf(2, 10))
+		produce(t, p, batchOf(3, 10))
+		for _, convert := range []bool{true, false} {
+			for _, follower := range []int32{-1, 2} {
+				res, err := p.Fetch(t.Context(), replica.FetchRequest{LeaderEpoch: -1, LastFetchedEpoch: -1, MaxBytes: 1 << 20, ReplicaID: follower, Convert: convert})
+				want := int16(0)
+				if convert && follower < 0 && !on {
+					want = kerr.UnsupportedVersion.Code
+				}
+				if code, message := core.KafkaCode(err); code != want || (want != 0) != strings.Contains(message, "message.downconversion.enable=false") {
+					t.Errorf("conversion %v, asked for %v by %d: code %d, %q", on, convert, follower, code, message)
+				}
+				if err != nil {
+					continue
+				}
+				if res.Next != 5 {
+					t.Errorf("the answer ends before %d, not 5", res.Next)
+				}
+				_ = res.Slice.Close()
+			}
+		}
+	}
+}

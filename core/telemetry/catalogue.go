@@ -97,7 +97,7 @@ func (f *families) describe() {
 	f.fetchRequests = f.add(c, "millrace_topic_fetch_requests_total", "requests", topic+"TotalFetchRequestsPerSec,topic=*", "Partitions in fetch requests, by topic.", "topic")
 	f.produceFailed = f.add(c, "millrace_topic_produce_failed_total", "requests", topic+"FailedProduceRequestsPerSec,topic=*", "Partitions in produce requests that failed.", "topic")
 	f.fetchFailed = f.add(c, "millrace_topic_fetch_failed_total", "requests", topic+"FailedFetchRequestsPerSec,topic=*", "Partitions in fetch requests that failed.", "topic")
-	f.conversions = f.add(c, "millrace_topic_conversions_total", "batches", topic+"ProduceMessageConversionsPerSec,topic=*", "Batches that had to be rewritten for the log (in): compression.type is another codec.", "topic", "direction")
+	f.conversions = f.add(c, "millrace_topic_conversions_total", "batches", topic+"{Produce,Fetch}MessageConversionsPerSec,topic=*", "Batches that had to be rewritten: for the log (in), because compression.type is another codec or the producer sends message format 0 or 1; for a consumer that reads nothing newer (out).", "topic", "direction")
 	f.invalidRecords = f.add(c, "millrace_topic_invalid_batches_total", "batches", topic+"InvalidMessageCrcRecordsPerSec and its siblings", "Batches refused as corrupt or against the rules, by topic.", "topic")
 	f.retentionBytes = f.add(c, "millrace_topic_retention_bytes_total", "bytes", "", "Bytes deleted by retention.", "topic")
 	f.logBytes = f.add(g, "millrace_topic_log_bytes", "bytes", "kafka.log:type=Log,name=Size,topic=*,partition=*", "Bytes of a topic's logs on this broker.", "topic")

@@ -11,10 +11,11 @@ type Topic struct {
 	// ProduceRequests, FetchRequests and those that failed count partitions of
 	// requests.
 	ProduceRequests, FetchRequests, ProduceFailed, FetchFailed Counter
-	// ConvertedIn counts batches that were rewritten on their way to the log.
-	ConvertedIn    Counter
-	InvalidBatches Counter
-	RetentionBytes Counter
+	// ConvertedIn counts batches that were rewritten on their way to the log, and
+	// ConvertedOut those that were on their way to a consumer.
+	ConvertedIn, ConvertedOut Counter
+	InvalidBatches            Counter
+	RetentionBytes            Counter
 }
 
 type topicTable struct {
@@ -78,6 +79,7 @@ func (m *Metrics) collectTopic(e emit, name string, t *Topic) {
 	e.count(f.produceFailed, t.ProduceFailed.Value(), name)
 	e.count(f.fetchFailed, t.FetchFailed.Value(), name)
 	e.count(f.conversions, t.ConvertedIn.Value(), name, "in")
+	e.count(f.conversions, t.ConvertedOut.Value(), name, "out")
 	e.count(f.invalidRecords, t.InvalidBatches.Value(), name)
 	e.count(f.retentionBytes, t.RetentionBytes.Value(), name)
 }
