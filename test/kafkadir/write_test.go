@@ -2,7 +2,9 @@ package kafkadir_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,32 +145,46 @@ func damage(t *testing.T, path string, at int) {
 // topics.
 func nodes(t *testing.T, dir string) []string {
 	t.Helper()
+	lines := clusterNodes(t, dir)
+	for _, k := range kinds() {
+		config := map[string]string{"segment.bytes": segmentBytes, "index.interval.bytes": "1000"}
+		maps.Copy(config, k.config)
+		lines = append(lines, topicNodes(t, dir, k.topic, config)...)
+	}
+	return lines
+}
+
+func clusterNodes(t *testing.T, dir string) []string {
+	t.Helper()
 	cluster := ""
 	for line := range strings.Lines(read(t, filepath.Join(dir, "meta.properties"))) {
 		if v, ok := strings.CutPrefix(line, "cluster.id="); ok {
 			cluster = strings.TrimSpace(v)
 		}
 	}
-	lines := []string{
+	return []string{
 		"/cluster\t", `/cluster/id` + "\t" + `{"version":"1","id":"` + cluster + `"}`,
 		"/latest_producer_id_block\t" + `{"version":1,"broker":7,"block_start":"0","block_end":"9999"}`,
 		"/brokers\t", "/brokers/topics\t",
 		"/config\t", "/config/topics\t",
 	}
-	for _, k := range kinds() {
-		_, id, _ := strings.Cut(read(t, filepath.Join(dir, k.topic+"-0", "partition.metadata")), "topic_id: ")
-		path := "/brokers/topics/" + k.topic
-		lines = append(lines,
-			path+"\t"+fmt.Sprintf(`{"partitions":{"0":[7]},"topic_id":"%s","adding_replicas":{},"removing_replicas":{},"version":3}`, strings.TrimSpace(id)),
-			path+"/partitions\t", path+"/partitions/0\t",
-			path+"/partitions/0/state\t"+fmt.Sprintf(`{"controller_epoch":0,"leader":7,"version":1,"leader_epoch":%d,"isr":[7]}`, latestEpoch(t, dir, k.topic)))
-		config := `"segment.bytes":"` + segmentBytes + `","index.interval.bytes":"1000"`
-		for name, value := range k.config {
-			config += fmt.Sprintf(`,"%s":"%s"`, name, value)
-		}
-		lines = append(lines, "/config/topics/"+k.topic+"\t"+`{"version":1,"config":{`+config+`}}`)
+}
+
+// topicNodes are those of a topic with one partition.
+func topicNodes(t *testing.T, dir, topic string, config map[string]string) []string {
+	t.Helper()
+	_, id, _ := strings.Cut(read(t, filepath.Join(dir, topic+"-0", "partition.metadata")), "topic_id: ")
+	path := "/brokers/topics/" + topic
+	settings, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return lines
+	return []string{
+		path + "\t" + fmt.Sprintf(`{"partitions":{"0":[7]},"topic_id":"%s","adding_replicas":{},"removing_replicas":{},"version":3}`, strings.TrimSpace(id)),
+		path + "/partitions\t", path + "/partitions/0\t",
+		path + "/partitions/0/state\t" + fmt.Sprintf(`{"controller_epoch":0,"leader":7,"version":1,"leader_epoch":%d,"isr":[7]}`, latestEpoch(t, dir, topic)),
+		"/config/topics/" + topic + "\t" + `{"version":1,"config":` + string(settings) + `}`,
+	}
 }
 
 // latestEpoch is the last one in leader-epoch-checkpoint.
