@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core"
 )
@@ -70,6 +72,8 @@ type Consumer struct {
 	current   *Message
 	processed []*Message
 	told      time.Time
+	// sought are the places of Seek of which nothing was processed yet.
+	sought map[string]map[int32]kgo.EpochOffset
 
 	closing context.Context //nolint:containedctx // ends with Close
 	cancel  context.CancelFunc
@@ -112,7 +116,7 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a consumer: %w: %w", core.ErrInvalidConfig, err)
 	}
-	c := &Consumer{client: client, group: cfg.Group, commit: cfg.Commit}
+	c := &Consumer{client: client, group: cfg.Group, commit: cfg.Commit, sought: map[string]map[int32]kgo.EpochOffset{}}
 	c.closing, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -165,10 +169,17 @@ func (c *Consumer) leave(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	c.tell()
+	sought := c.stillSought()
 	c.mu.Unlock()
 	var errs []error
 	if c.commit == AfterProcessing {
-		if err := c.client.CommitMarkedOffsets(ctx); err != nil {
+		err := c.client.CommitMarkedOffsets(ctx)
+		if err == nil && len(sought) > 0 { // to the client they are not news
+			c.client.CommitOffsetsSync(ctx, sought, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, failed error) {
+				err = commitError(resp, failed)
+			})
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("commit for group %s: %w", c.group, closed(err)))
 		}
 	}
@@ -177,6 +188,21 @@ func (c *Consumer) leave(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("leave group %s: %w", c.group, closed(err)))
 	}
 	return errors.Join(errs...)
+}
+
+// commitError is the first error of a commit.
+func commitError(resp *kmsg.OffsetCommitResponse, err error) error {
+	if err != nil {
+		return err
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return &Error{t.Topic, p.Partition, err}
+			}
+		}
+	}
+	return nil
 }
 
 // tell lets the client commit what was processed. c.mu is held.

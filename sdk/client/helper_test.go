@@ -42,7 +42,8 @@ func startTCP(t *testing.T, dir, addr string) *broker.Broker {
 	t.Helper()
 	b, err := broker.New(
 		broker.WithSetting("log.dirs", dir), broker.WithSetting("listeners", "PLAINTEXT://"+addr),
-		broker.WithSetting("http.listener", ""), broker.WithLog(slog.New(slog.DiscardHandler)))
+		broker.WithSetting("http.listener", ""),
+		broker.WithSetting("group.initial.rebalance.delay.ms", "0"), broker.WithLog(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

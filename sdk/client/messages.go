@@ -89,6 +89,7 @@ func (c *Consumer) through(m *Message) {
 		return
 	}
 	c.processed = append(c.processed, m)
+	delete(c.sought[m.Topic], m.Partition)
 	if len(c.batch) == 0 || time.Since(c.told) > tellAfter {
 		c.tell()
 	}

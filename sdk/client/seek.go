@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 // Seek makes the consumer go on at an offset of a partition that it reads: forward or
 // back. Messages of the partition that were received already are dropped. In a group
 // it is for partitions that the consumer has: call it in the loop over Messages, for
-// the partition of the message at hand.
+// the partition of the message at hand. With AfterProcessing Close commits the place,
+// where nothing was processed since.
 func (c *Consumer) Seek(topic string, partition int32, offset int64) {
 	c.seek(map[string]map[int32]kgo.EpochOffset{topic: {partition: {Epoch: -1, Offset: offset}}})
 }
@@ -45,4 +47,27 @@ func (c *Consumer) seek(to map[string]map[int32]kgo.EpochOffset) {
 		c.current = nil
 	}
 	c.client.SetOffsets(to)
+	if c.group == "" || c.commit != AfterProcessing {
+		return
+	}
+	for topic, partitions := range to {
+		if c.sought[topic] == nil {
+			c.sought[topic] = map[int32]kgo.EpochOffset{}
+		}
+		maps.Copy(c.sought[topic], partitions)
+	}
+}
+
+// stillSought are the places of Seek at which the client is: partitions that went to
+// another member since are not for this one to commit. c.mu is held.
+func (c *Consumer) stillSought() map[string]map[int32]kgo.EpochOffset {
+	at := c.client.CommittedOffsets() // Seek has made the client take its places for that
+	for topic, partitions := range c.sought {
+		maps.DeleteFunc(partitions, func(partition int32, o kgo.EpochOffset) bool {
+			is, ok := at[topic][partition]
+			return !ok || is != o
+		})
+	}
+	maps.DeleteFunc(c.sought, func(_ string, partitions map[int32]kgo.EpochOffset) bool { return len(partitions) == 0 })
+	return c.sought
 }

@@ -49,6 +49,7 @@ func Open(ctx context.Context, opts ...broker.Option) (*Broker, error) {
 		broker.WithSetting("storage.engine", "memory"),
 		broker.WithSetting("transport", "memory"),
 		broker.WithSetting("coordination.embedded.memory", "true"),
+		broker.WithSetting("group.initial.rebalance.delay.ms", "0"), // a test's group is complete at once
 		broker.WithLog(slog.New(slog.DiscardHandler)),
 	}
 	b, err := broker.New(append(all, opts...)...)
