@@ -89,28 +89,46 @@ func (f *coordinatorSearch) find(ctx context.Context, kind int8, key string) kms
 }
 
 // leader finds where the leader of the group's partition of __consumer_offsets
-// listens, after creating the topic if it is not there.
-func (f *coordinatorSearch) leader(ctx context.Context, name string) (metadata.Endpoint, int32, bool) {
-	image := f.server.Metadata.Current()
-	t, ok := image.Topic(group.TopicName)
-	if !ok && !f.created {
-		f.created = true
-		f.server.createInternal(ctx, group.TopicName)
-		image = f.server.Metadata.Current()
-		t, ok = image.Topic(group.TopicName)
+// listens. It creates the topic if it is not there, and waits for a moment until the
+// partition has a leader: clients ask again, but some give up soon.
+func (f *coordinatorSearch) leader(ctx context.Context, name string) (e metadata.Endpoint, id int32, ok bool) {
+	s := f.server
+	if _, there := s.Metadata.Current().Topic(group.TopicName); there || f.created {
+		return f.leaderIn(s.Metadata.Current(), name)
 	}
+	f.created = true
+	ctx, cancel := s.withTimeout(ctx, autoCreateWait)
+	defer cancel()
+	if !s.createInternal(ctx, group.TopicName) {
+		return e, -1, false
+	}
+	for {
+		changed := s.Metadata.Changed()
+		if e, id, ok = f.leaderIn(s.Metadata.Current(), name); ok {
+			return e, id, true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return e, -1, false
+		}
+	}
+}
+
+func (f *coordinatorSearch) leaderIn(image *metadata.Image, name string) (e metadata.Endpoint, id int32, ok bool) {
+	t, ok := image.Topic(group.TopicName)
 	if !ok {
-		return metadata.Endpoint{}, -1, false
+		return e, -1, false
 	}
 	partition := f.server.Groups.Locator.PartitionFor(name)
 	if int(partition) >= len(t.Partitions) {
-		return metadata.Endpoint{}, -1, false
+		return e, -1, false
 	}
-	id := t.Partitions[partition].Leader
+	id = t.Partitions[partition].Leader
 	b, ok := image.Broker(id)
 	if !ok {
-		return metadata.Endpoint{}, -1, false
+		return e, -1, false
 	}
-	e, ok := b.Endpoint(f.peer.Listener)
+	e, ok = b.Endpoint(f.peer.Listener)
 	return e, id, ok
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/metadata"
 )
 
 // hastyClock's timers fire at once; its functions are never called.
@@ -70,6 +71,10 @@ func FuzzServe(f *testing.F) {
 	c := newCluster(f)
 	c.options.Clock = hastyClock{}
 	c.options.AutoCreateTopics = true
+	// Whoever asks for a coordinator does not wait for its topic: time stands still.
+	c.cache.Update(func(im *metadata.Image) *metadata.Image {
+		return im.With(1, 1, nil, []*metadata.Topic{offsetsTopic(50)})
+	})
 	for i, l := range c.leaders {
 		l.batches, l.high = [][]byte{[]byte("one"), []byte(i.String())}, 2
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,6 +17,15 @@ import (
 	"github.com/millrace/millrace/core/group"
 	"github.com/millrace/millrace/core/metadata"
 )
+
+// offsetsTopic is __consumer_offsets, all led by broker 1.
+func offsetsTopic(partitions int) *metadata.Topic {
+	t := &metadata.Topic{Name: group.TopicName, ID: topicID(50), Partitions: make([]metadata.Partition, partitions)}
+	for i := range t.Partitions {
+		t.Partitions[i] = metadata.Partition{Leader: 1, Replicas: []int32{1}, ISR: []int32{1}}
+	}
+	return t
+}
 
 func TestFindCoordinatorCreatesTheTopic(t *testing.T) {
 	t.Parallel()
@@ -29,7 +39,7 @@ func TestFindCoordinatorCreatesTheTopic(t *testing.T) {
 			if diff := cmp.Diff(want, n); diff != "" {
 				t.Errorf("v%d (-want +got):\n%s", v, diff)
 			}
-			topic := &metadata.Topic{Name: n.Name, Partitions: make([]metadata.Partition, 3)}
+			topic := offsetsTopic(3)
 			topic.Partitions[0].Leader = metadata.NoLeader
 			topic.Partitions[1].Leader = 2
 			topic.Partitions[2].Leader = 3 // not alive
@@ -61,6 +71,42 @@ func TestFindCoordinatorCreatesTheTopic(t *testing.T) {
 			t.Errorf("v%d: created %d times", v, len(f.created))
 		}
 	}
+}
+
+// The first client waits until the partition has a leader, and not for long.
+func TestFindCoordinatorWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newCluster(t)
+		leaderless := offsetsTopic(50)
+		leaderless.Partitions[1].Leader = metadata.NoLeader
+		show := func(topic *metadata.Topic) {
+			f.cache.Update(func(im *metadata.Image) *metadata.Image { return im.With(1, 1, nil, []*metadata.Topic{topic}) })
+		}
+		f.create = func(controller.NewTopic) error {
+			time.AfterFunc(100*time.Millisecond, func() { show(leaderless) })
+			time.AfterFunc(300*time.Millisecond, func() { show(offsetsTopic(50)) })
+			return core.Failf(kerr.TopicAlreadyExists.Code, "another client was faster")
+		}
+		find := func() (int16, time.Duration) {
+			start := time.Now()
+			req := kmsg.NewPtrFindCoordinatorRequest()
+			req.CoordinatorKey = "g"
+			return ask[*kmsg.FindCoordinatorResponse](t, f.connect(t), req).ErrorCode, time.Since(start)
+		}
+		if code, took := find(); code != 0 || took != 300*time.Millisecond {
+			t.Errorf("code %d after %s", code, took)
+		}
+		show(leaderless)
+		if code, took := find(); code != kerr.CoordinatorNotAvailable.Code || took != 0 {
+			t.Errorf("a topic that was there before: code %d after %s", code, took)
+		}
+		f.cache.Update(func(*metadata.Image) *metadata.Image { return metadata.NewImage("", 1, 1, nil, nil) })
+		f.create = nil
+		if code, took := find(); code != kerr.CoordinatorNotAvailable.Code || took != autoCreateWait {
+			t.Errorf("a topic that does not come: code %d after %s", code, took)
+		}
+	})
 }
 
 func TestFindCoordinatorWithoutTheTopic(t *testing.T) {

@@ -38,25 +38,26 @@ func (s *Server) newInternal(name string) (n controller.NewTopic, ok bool) {
 	}, true
 }
 
-// createInternal creates an internal topic. It waits for a moment until the topic is
-// there; who needs it looks into the metadata, and comes again when it is not.
-func (s *Server) createInternal(ctx context.Context, name string) {
+// createInternal creates an internal topic, and reports whether it is, or may be,
+// there or on its way. Others may be creating it at the same time.
+func (s *Server) createInternal(ctx context.Context, name string) bool {
 	n, ok := s.newInternal(name)
 	if !ok {
-		return
+		return false
 	}
-	if want := s.Configs.Snapshot().Broker().Groups.TopicReplicationFactor; n.ReplicationFactor < want {
-		s.Log.Info("an internal topic gets fewer replicas than its setting says: there are not enough brokers",
-			"topic", name, "replicas", n.ReplicationFactor, "setting", want)
-	}
-	bounded, cancel := s.withTimeout(ctx, autoCreateWait)
-	defer cancel()
-	for _, r := range s.Admin.CreateTopics(bounded, []controller.NewTopic{n}, false) {
+	for _, r := range s.Admin.CreateTopics(ctx, []controller.NewTopic{n}, false) {
 		code, _ := core.KafkaCode(r.Err)
 		switch code {
-		case 0, kerr.TopicAlreadyExists.Code, kerr.RequestTimedOut.Code:
+		case 0:
+			if want := s.Configs.Snapshot().Broker().Groups.TopicReplicationFactor; n.ReplicationFactor < want {
+				s.Log.Info("an internal topic has fewer replicas than its setting says: there are not enough brokers",
+					"topic", name, "replicas", n.ReplicationFactor, "setting", want)
+			}
+		case kerr.TopicAlreadyExists.Code, kerr.RequestTimedOut.Code:
 		default:
 			s.Log.Warn("an internal topic could not be created; it is tried again when a client asks", "topic", name, "error", r.Err)
+			return false
 		}
 	}
+	return true
 }
