@@ -25,10 +25,12 @@ type Dirs interface {
 	Dirs(ctx context.Context) ([]core.Dir, error)
 }
 
-// Hosted describes the partitions on this broker, by topic and number: a
-// *replica.Manager.
+// Hosted describes the partitions on this broker, by topic and number, and moves
+// them between its log directories: a *replica.Manager.
 type Hosted interface {
 	Partitions() []replica.PartitionInfo
+	// AlterDirs begins to move logs and answers an error, or nil, for each.
+	AlterDirs(ctx context.Context, wishes []replica.DirWish) []error
 }
 
 // leastPatience is how long a request may take whose timeout is 0 or less. Kafka

@@ -182,7 +182,7 @@ func TestDescribeLogDirs(t *testing.T) {
 					for _, p := range rt.Partitions {
 						s += fmt.Sprint(" ", rt.Topic, p.Partition, "=", p.Size, "/", p.OffsetLag)
 						if p.IsFuture {
-							t.Errorf("v%d: %+v is a future log", v, p)
+							s += "+"
 						}
 					}
 				}
@@ -201,14 +201,45 @@ func TestDescribeLogDirs(t *testing.T) {
 			topics []kmsg.DescribeLogDirsRequestTopic
 			want   string
 		}{
-			{nil, "/one ok%s a0=10/0 a2=30/4 b0=40/0, /two KAFKA_STORAGE_ERROR%s, /three ok%s a1=20/0"},
+			{nil, "/one ok%s a0=10/0 a1=12/2+ a2=30/4 b0=40/0, /two KAFKA_STORAGE_ERROR%s, /three ok%s a1=20/0"},
 			{[]kmsg.DescribeLogDirsRequestTopic{}, "/one ok%s, /two KAFKA_STORAGE_ERROR%s, /three ok%s"},
 			{
 				[]kmsg.DescribeLogDirsRequestTopic{{Topic: "b", Partitions: []int32{0, 0, 9}}, {Topic: "a", Partitions: []int32{1}}, {Topic: "no", Partitions: []int32{0}}},
-				"/one ok%s b0=40/0, /two KAFKA_STORAGE_ERROR%s, /three ok%s a1=20/0",
+				"/one ok%s a1=12/2+ b0=40/0, /two KAFKA_STORAGE_ERROR%s, /three ok%s a1=20/0",
 			},
 		} {
 			if got, want := describe(tc.topics), fmt.Sprintf(tc.want, sizes...); got != want {
+				t.Errorf("v%d: %s, want %s", v, got, want)
+			}
+		}
+	}
+}
+
+func TestAlterReplicaLogDirs(t *testing.T) {
+	t.Parallel()
+	for v := int16(0); v <= 2; v++ {
+		for want, change := range map[string]func(f *fakeCluster){
+			"a0=ok a1=LOG_DIR_NOT_FOUND a2=KAFKA_STORAGE_ERROR b0=ok c0=REPLICA_NOT_AVAILABLE":                                                                                func(*fakeCluster) {},
+			"a0=CLUSTER_AUTHORIZATION_FAILED a1=CLUSTER_AUTHORIZATION_FAILED a2=CLUSTER_AUTHORIZATION_FAILED b0=CLUSTER_AUTHORIZATION_FAILED c0=CLUSTER_AUTHORIZATION_FAILED": withRights(may(OpDescribe, ClusterResource, clusterName)),
+		} {
+			ss, _ := connectAdmin(t, change)
+			req := kmsg.NewPtrAlterReplicaLogDirsRequest()
+			req.Version = v
+			topicIn := func(topic string, partitions ...int32) kmsg.AlterReplicaLogDirsRequestDirTopic {
+				return kmsg.AlterReplicaLogDirsRequestDirTopic{Topic: topic, Partitions: partitions}
+			}
+			req.Dirs = []kmsg.AlterReplicaLogDirsRequestDir{
+				{Dir: "/none", Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{topicIn("a", 0, 1)}},
+				{Dir: "/two", Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{topicIn("a", 2)}},
+				{Dir: "/one", Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{topicIn("b", 0), topicIn("a", 0), topicIn("c", 0)}},
+			}
+			var got []string
+			for _, rt := range ask[*kmsg.AlterReplicaLogDirsResponse](t, ss, req).Topics {
+				for _, p := range rt.Partitions {
+					got = append(got, fmt.Sprint(rt.Topic, p.Partition, "=", kerrName(p.ErrorCode)))
+				}
+			}
+			if got := strings.Join(got, " "); got != want {
 				t.Errorf("v%d: %s, want %s", v, got, want)
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/config"
 	"github.com/millrace/millrace/core/controller"
@@ -36,7 +38,7 @@ func administered(tb testing.TB, o *Options) {
 	}
 	o.Hosted = fakeHosted{
 		{TopicPartition: core.TopicPartition{Topic: "a", Partition: 0}, Dir: "/one", Bytes: 10, End: 5, HighWatermark: 3},
-		{TopicPartition: core.TopicPartition{Topic: "a", Partition: 1}, Dir: "/three", Bytes: 20, End: 5, HighWatermark: 5},
+		{TopicPartition: core.TopicPartition{Topic: "a", Partition: 1}, Dir: "/three", Bytes: 20, End: 5, HighWatermark: 5, Future: &replica.FutureInfo{Dir: "/one", Bytes: 12, End: 3}},
 		{TopicPartition: core.TopicPartition{Topic: "a", Partition: 2}, Dir: "/one", Bytes: 30, End: 5, HighWatermark: 9},
 		{TopicPartition: core.TopicPartition{Topic: "b", Partition: 0}, Dir: "/one", Bytes: 40},
 		{TopicPartition: core.TopicPartition{Topic: "b", Partition: 1}, Dir: "/two", Bytes: 50},
@@ -50,6 +52,22 @@ func (d fakeDirs) Dirs(context.Context) ([]core.Dir, error) { return d, nil }
 type fakeHosted []replica.PartitionInfo
 
 func (h fakeHosted) Partitions() []replica.PartitionInfo { return h }
+
+// AlterDirs knows the directories by their errors.
+func (h fakeHosted) AlterDirs(_ context.Context, wishes []replica.DirWish) []error {
+	out := make([]error, len(wishes))
+	for i, w := range wishes {
+		switch {
+		case w.Dir == "/two":
+			out[i] = core.ErrStorage
+		case w.Dir != "/one" && w.Dir != "/three":
+			out[i] = core.Failf(kerr.LogDirNotFound.Code, "no %s", w.Dir)
+		case w.Topic != "a" && w.Topic != "b":
+			out[i] = core.Failf(kerr.ReplicaNotAvailable.Code, "no %s", w.Topic)
+		}
+	}
+	return out
+}
 
 // fakeAdmin does what it is asked and writes it down. Topics called "fail-CODE" are
 // refused.

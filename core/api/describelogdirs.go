@@ -7,7 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core"
-	"github.com/millrace/millrace/core/replica"
 )
 
 // describeLogDirs serves DescribeLogDirs v0-4 (KIP-113, KIP-827): the log
@@ -44,37 +43,48 @@ func (s *Server) handleDescribeLogDirs(ctx context.Context, c *call, req *kmsg.D
 	return nil
 }
 
-// hostedByDir are the partitions that the request asks for, in order.
-func (s *Server) hostedByDir(req *kmsg.DescribeLogDirsRequest) map[string][]replica.PartitionInfo {
+// logInDir is a log as DescribeLogDirs shows it.
+type logInDir struct {
+	core.TopicPartition
+	size, lag int64
+	future    bool
+}
+
+// hostedByDir are the logs of the partitions that the request asks for, in order.
+func (s *Server) hostedByDir(req *kmsg.DescribeLogDirsRequest) map[string][]logInDir {
 	asked := make(map[core.TopicPartition]bool)
 	for i := range req.Topics {
 		for _, p := range req.Topics[i].Partitions {
 			asked[core.TopicPartition{Topic: req.Topics[i].Topic, Partition: p}] = true
 		}
 	}
-	out := make(map[string][]replica.PartitionInfo)
+	out := make(map[string][]logInDir)
 	for _, p := range s.Hosted.Partitions() {
-		if req.Topics == nil || asked[p.TopicPartition] {
-			out[p.Dir] = append(out[p.Dir], p)
+		if req.Topics != nil && !asked[p.TopicPartition] {
+			continue
+		}
+		// How far the log is behind the high watermark: 0 but for a follower that has
+		// much to fetch.
+		out[p.Dir] = append(out[p.Dir], logInDir{p.TopicPartition, p.Bytes, max(p.HighWatermark-p.End, 0), false})
+		if f := p.Future; f != nil {
+			// Behind the log that it is copied from.
+			out[f.Dir] = append(out[f.Dir], logInDir{p.TopicPartition, f.Bytes, max(p.End-f.End, 0), true})
 		}
 	}
 	return out
 }
 
-// logDirTopics groups partitions, which come by topic.
-func logDirTopics(partitions []replica.PartitionInfo) []kmsg.DescribeLogDirsResponseDirTopic {
+// logDirTopics groups logs, which come by topic.
+func logDirTopics(logs []logInDir) []kmsg.DescribeLogDirsResponseDirTopic {
 	var out []kmsg.DescribeLogDirsResponseDirTopic
-	for _, p := range partitions {
-		if len(out) == 0 || out[len(out)-1].Topic != p.Topic {
+	for _, l := range logs {
+		if len(out) == 0 || out[len(out)-1].Topic != l.Topic {
 			rt := kmsg.NewDescribeLogDirsResponseDirTopic()
-			rt.Topic = p.Topic
+			rt.Topic = l.Topic
 			out = append(out, rt)
 		}
 		rp := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
-		rp.Partition, rp.Size = p.Partition, p.Bytes
-		// How far the log is behind the high watermark: 0 but for a follower that has
-		// much to fetch.
-		rp.OffsetLag = max(p.HighWatermark-p.End, 0)
+		rp.Partition, rp.Size, rp.OffsetLag, rp.IsFuture = l.Partition, l.size, l.lag, l.future
 		t := &out[len(out)-1]
 		t.Partitions = append(t.Partitions, rp)
 	}

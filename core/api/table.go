@@ -33,6 +33,7 @@ func (s *Server) table() []endpoint {
 		s.incrementalAlterConfigs(),
 		s.describeCluster(),
 		s.describeTopicPartitions(),
+		s.alterReplicaLogDirs(),
 		s.describeLogDirs(),
 	}
 }

@@ -61,12 +61,13 @@ func (r *replicas) start(ctx context.Context) error {
 		Commits:          r.groups,
 		Cleaner:          func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },
 		FlushVisibleOnly: b.Logs.FlushVisibleOnly,
+		MoveBytesPerSec:  func() int64 { return r.settings.Broker().Logs.MoveBytesPerSec },
 		Timing: replica.Timing{
 			HighWatermarkInterval: b.Logs.HighWatermarkCheckpoint, RecoveryPointInterval: b.Logs.RecoveryCheckpoint,
 			LogStartInterval: b.Logs.StartOffsetCheckpoint, RetentionInterval: b.Logs.RetentionCheck,
 			FlushInterval: b.Logs.FlushCheck, ProducerExpiration: b.Logs.ProducerExpiration,
 			ProducerExpiryInterval: b.Logs.ProducerExpirationCheck, ReplicaLag: b.Replication.LagTimeMax,
-			RecoveryThreads: b.Logs.RecoveryThreads,
+			RecoveryThreads: b.Logs.RecoveryThreads, MoveThreads: b.Logs.MoveThreads,
 		},
 	})
 	if err != nil {

@@ -286,7 +286,7 @@ func (r *run) rewrite(ctx context.Context, g group) (err error) {
 		if len(c.out) == 0 {
 			return nil
 		}
-		if err := c.throttle.wait(ctx, len(c.out)); err != nil {
+		if err := c.throttle.Wait(ctx, len(c.out)); err != nil {
 			return err
 		}
 		after += int64(len(c.out))

@@ -186,7 +186,7 @@ func (s *scanner) grow(n, have int) {
 }
 
 func (s *scanner) fill(ctx context.Context, sl core.Slice, p []byte, pos int64) error {
-	if err := s.throttle.wait(ctx, len(p)); err != nil {
+	if err := s.throttle.Wait(ctx, len(p)); err != nil {
 		return err
 	}
 	s.read += int64(len(p))

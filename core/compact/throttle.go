@@ -9,8 +9,9 @@ import (
 	"github.com/millrace/millrace/core"
 )
 
-// Throttle bounds the bytes that all cleaners that share it read and write in a
-// second (log.cleaner.io.max.bytes.per.second). Safe for concurrent use.
+// Throttle bounds the bytes that all who share it read and write in a second:
+// cleaners (log.cleaner.io.max.bytes.per.second), and moves between directories
+// (replica.alter.log.dirs.io.max.bytes.per.second). Safe for concurrent use.
 type Throttle struct {
 	clock core.Clock
 
@@ -30,8 +31,8 @@ func (t *Throttle) SetRate(rate float64) {
 	t.rate = rate
 }
 
-// wait returns when n bytes more may have been moved.
-func (t *Throttle) wait(ctx context.Context, n int) error {
+// Wait returns when n bytes more may have been moved, or with the error of ctx.
+func (t *Throttle) Wait(ctx context.Context, n int) error {
 	if t == nil {
 		return ctx.Err()
 	}

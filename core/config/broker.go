@@ -84,6 +84,7 @@ type LogManagement struct {
 	HighWatermarkCheckpoint time.Duration
 	RecoveryThreads         int // for each directory
 	MoveThreads             int // between directories, in all
+	MoveBytesPerSec         int64
 	DirFailureTimeout       time.Duration
 	ProducerExpiration      time.Duration
 	ProducerExpirationCheck time.Duration
@@ -245,6 +246,7 @@ func readLogs(r *reader, dirs int) LogManagement {
 		HighWatermarkCheckpoint: r.ms("replica.high.watermark.checkpoint.interval.ms"),
 		RecoveryThreads:         int(r.int32("num.recovery.threads.per.data.dir")),
 		MoveThreads:             threads,
+		MoveBytesPerSec:         r.int64("replica.alter.log.dirs.io.max.bytes.per.second"),
 		DirFailureTimeout:       r.ms("log.dir.failure.timeout.ms"),
 		ProducerExpiration:      r.ms("producer.id.expiration.ms"),
 		ProducerExpirationCheck: r.ms("producer.id.expiration.check.interval.ms"),

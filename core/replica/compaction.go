@@ -73,6 +73,7 @@ type cleaning struct {
 
 	mu          sync.Mutex // guards what follows; no other lock is taken while it is held
 	ended       bool       // the partition is closed: no round begins any more
+	paused      bool       // the log is being moved: no round begins until it is
 	cancel      context.CancelFunc
 	done        chan struct{} // of the round under way; nil when there is none
 	uncleanable error
@@ -99,7 +100,7 @@ func (c *cleaning) free(now time.Time, tableBytes int64) bool {
 
 // isFree is free with mu held.
 func (c *cleaning) isFree(now time.Time, tableBytes int64) bool {
-	if c.ended || c.done != nil || now.Before(c.notBefore) {
+	if c.ended || c.paused || c.done != nil || now.Before(c.notBefore) {
 		return false
 	}
 	return c.uncleanable == nil || c.tableBytes > 0 && tableBytes > c.tableBytes
@@ -128,9 +129,12 @@ func (c *cleaning) end() {
 
 // stop ends the round under way, waits for it, and lets no other one begin. The
 // partition's locks must not be held.
-func (c *cleaning) stop() {
+func (c *cleaning) stop() { c.halt(func() { c.ended = true }) }
+
+// halt is stop, and pause, with a reason why no other round begins.
+func (c *cleaning) halt(reason func()) {
 	c.mu.Lock()
-	c.ended = true
+	reason()
 	done := c.done
 	if done != nil {
 		c.cancel()
@@ -139,6 +143,16 @@ func (c *cleaning) stop() {
 	if done != nil {
 		<-done
 	}
+}
+
+// pause ends the round under way, waits for it, and lets no other one begin until
+// resume. The partition's locks must not be held.
+func (c *cleaning) pause() { c.halt(func() { c.paused = true }) }
+
+func (c *cleaning) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paused = false
 }
 
 // cut notes that the log was truncated to end. The write lock is held.
@@ -345,7 +359,7 @@ func (p *Partition) compactionFailed(ctx context.Context, err error, tableBytes 
 		c.tableBytes = tableBytes
 	}
 	p.m.log.Error("a log cannot be compacted and is left as it is until it is opened anew; it will grow",
-		"partition", p.tp.String(), "dir", p.dir, "error", err)
+		"partition", p.tp.String(), "dir", p.dir(), "error", err)
 }
 
 // hopeless reports errors that another attempt would meet again: what the log holds

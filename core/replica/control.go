@@ -75,7 +75,9 @@ func (m *Manager) ApplyLeaderAndISR(ctx context.Context, req *kmsg.LeaderAndISRR
 			resp.Topics = append(resp.Topics, out)
 		}
 	}
-	m.publish(slices.Collect(maps.Values(added)), nil)
+	parts := slices.Collect(maps.Values(added))
+	m.publish(parts, nil)
+	m.mover.resume(parts)
 	return resp
 }
 
@@ -104,7 +106,12 @@ func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID,
 		return kerr.UnknownTopicOrPartition.Code
 	}
 	if p == nil {
-		p = m.open(ctx, core.LogID{TopicPartition: tp, TopicID: id}, m.unpark(tp))
+		dir, err := m.place(ctx, tp, s.IsNew)
+		if err != nil {
+			m.log.Error("cannot make the log of a partition", "partition", tp.String(), "error", err)
+			return kerr.KafkaStorageError.Code
+		}
+		p = m.open(ctx, core.LogID{TopicPartition: tp, TopicID: id, Dir: dir}, m.unpark(tp))
 		added[tp] = p
 	}
 	p.nameTopic(id)
@@ -184,6 +191,9 @@ func (m *Manager) StopReplicas(ctx context.Context, req *kmsg.StopReplicaRequest
 		resp.Partitions = append(resp.Partitions, kmsg.StopReplicaResponsePartition{Topic: s.tp.Topic, Partition: s.tp.Partition, ErrorCode: code})
 	}
 	m.publish(nil, stopped)
+	for _, s := range going {
+		m.mover.end(ctx, s.tp, s.erase)
+	}
 	for _, p := range stopped {
 		erase := slices.ContainsFunc(going, func(s stop) bool { return s.tp == p.tp && s.erase })
 		if err := p.shut(ctx, !erase); err != nil {

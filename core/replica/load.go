@@ -32,6 +32,7 @@ func (m *Manager) Load(ctx context.Context) error {
 	topics := map[string]string{} // one string for each topic
 	for _, id := range ids {
 		if id.Future {
+			m.mover.found(id)
 			continue
 		}
 		if t, ok := topics[id.Topic]; ok {
@@ -68,6 +69,7 @@ func (m *Manager) Load(ctx context.Context) error {
 		return fmt.Errorf("load the logs: %w", err)
 	}
 	m.publish(parts, nil)
+	m.mover.hold(parts)
 	offline := 0
 	for _, p := range parts {
 		if p.fault.Load() != nil {

@@ -61,6 +61,9 @@ type Options struct {
 	// what acks=all answers for, at or below what this broker has flushed
 	// (log.flush.visible.only).
 	FlushVisibleOnly bool
+	// MoveBytesPerSec is the current bound on moves between directories, in bytes a
+	// second (replica.alter.log.dirs.io.max.bytes.per.second). Nil means none.
+	MoveBytesPerSec func() int64
 
 	Timing
 }
@@ -77,6 +80,7 @@ type Timing struct {
 	ProducerExpiryInterval time.Duration // producer.id.expiration.check.interval.ms
 	ReplicaLag             time.Duration // replica.lag.time.max.ms
 	RecoveryThreads        int           // num.recovery.threads.per.data.dir, times the directories
+	MoveThreads            int           // num.replica.alter.log.dirs.threads; 0 means one
 	// MaxDecompressed is the most bytes that one batch may decompress to; 0 means
 	// 256 MiB.
 	MaxDecompressed int
@@ -103,6 +107,9 @@ func (t *Timing) setDefaults() {
 	t.FlushInterval = min(t.FlushInterval, time.Second)
 	if t.RecoveryThreads <= 0 {
 		t.RecoveryThreads = 1
+	}
+	if t.MoveThreads <= 0 {
+		t.MoveThreads = 1
 	}
 	if t.MaxDecompressed <= 0 {
 		t.MaxDecompressed = 256 << 20
@@ -151,6 +158,7 @@ type Manager struct {
 	parked        map[core.TopicPartition]mark
 
 	compaction compaction
+	mover      mover
 }
 
 // NewManager makes a manager without partitions. It starts nothing: see Load and
@@ -165,6 +173,7 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	m := &Manager{o: o, log: o.Log, controllerEpoch: -1, retain: make(chan *Partition, rolledAtOnce)}
 	m.compaction.throttle = compact.NewThrottle(o.Clock)
+	m.mover.init(m)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.expiration.Store(o.ProducerExpiration.Milliseconds())
 	m.table.Store(&table{})
@@ -282,6 +291,14 @@ type PartitionInfo struct {
 	Producers     int
 	Offline       error // why it does not serve; nil when it does
 	Uncleanable   error // why its log is not compacted though it should be
+	Future        *FutureInfo
+}
+
+// FutureInfo is a copy of a log on its way to another directory.
+type FutureInfo struct {
+	Dir   string
+	Bytes int64 // size of the copy
+	End   int64 // its log end offset
 }
 
 // Partitions describes every hosted partition, by topic and number.
@@ -295,7 +312,7 @@ func (m *Manager) Partitions() []PartitionInfo {
 }
 
 func (p *Partition) info() PartitionInfo {
-	i := PartitionInfo{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir, LeaderEpoch: noEpoch, Producers: int(p.producerCount.Load()), Uncleanable: p.Uncleanable()}
+	i := PartitionInfo{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir(), LeaderEpoch: noEpoch, Producers: int(p.producerCount.Load()), Uncleanable: p.Uncleanable()}
 	i.Start, i.LastStable, i.HighWatermark, i.End = p.start.Load(), p.lso.Load(), p.hw.Load(), p.end.Load()
 	i.Lag = i.End - i.HighWatermark
 	if ro := p.role.Load(); ro != nil {
@@ -306,6 +323,7 @@ func (p *Partition) info() PartitionInfo {
 	if f := p.fault.Load(); f != nil {
 		i.Offline = f.err
 	}
+	i.Future = p.m.mover.info(p.tp)
 	if p.log != nil {
 		st := p.log.State()
 		i.Dir, i.Segments = st.Dir, len(st.Segments)

@@ -49,8 +49,9 @@ type fault struct {
 type Partition struct {
 	m   *Manager
 	tp  core.TopicPartition
-	log core.Log // nil when it could not be opened
-	dir string
+	log core.Log // a *placed; nil when it could not be opened
+	// at is the directory of the log, or that in which it should be.
+	at atomic.Pointer[string]
 	// meter is the topic's; it stays for as long as the partition is open.
 	meter Meter
 
@@ -105,6 +106,15 @@ type activeSegment struct {
 
 // TopicPartition names the partition.
 func (p *Partition) TopicPartition() core.TopicPartition { return p.tp }
+
+// dir is the directory of the partition's log; empty where none is known. A move
+// changes it.
+func (p *Partition) dir() string {
+	if at := p.at.Load(); at != nil {
+		return *at
+	}
+	return ""
+}
 
 // HighWatermark is the offset below which every record is committed.
 func (p *Partition) HighWatermark() int64 { return p.hw.Load() }
@@ -307,9 +317,9 @@ func (p *Partition) offline(cause error, noReads bool) {
 	p.changed()
 	p.tellEnd()
 	if p.m.o.OnOffline != nil {
-		p.m.o.OnOffline(p.tp, p.dir, cause)
+		p.m.o.OnOffline(p.tp, p.dir(), cause)
 	} else {
-		p.m.log.Error("partition is offline", "partition", p.tp.String(), "dir", p.dir, "error", cause)
+		p.m.log.Error("partition is offline", "partition", p.tp.String(), "dir", p.dir(), "error", cause)
 	}
 }
 

@@ -20,7 +20,8 @@ type checkpoints struct {
 // cannot be opened gives a partition that is offline, not an error.
 func (m *Manager) open(ctx context.Context, id core.LogID, ck checkpoints) *Partition {
 	cfg := m.o.Topic(id.Topic)
-	p := &Partition{m: m, tp: id.TopicPartition, dir: id.Dir, meter: m.o.Observer.Topic(id.Topic), snapshot: -1}
+	p := &Partition{m: m, tp: id.TopicPartition, meter: m.o.Observer.Topic(id.Topic), snapshot: -1}
+	p.at.Store(&id.Dir)
 	p.nameTopic(id.TopicID)
 	p.cfg.Store(cfg)
 	p.clean.point.Store(ck.cleaner[p.tp])
@@ -29,7 +30,7 @@ func (m *Manager) open(ctx context.Context, id core.LogID, ck checkpoints) *Part
 	log, rec, err := m.o.Storage.Open(ctx, id, lc)
 	if err == nil {
 		m.o.Observer.Opened(rec)
-		p.log = log
+		p.log = newPlaced(log)
 		err = p.load(ctx, rec, ck)
 	}
 	if err != nil {
@@ -73,7 +74,7 @@ func (p *Partition) load(ctx context.Context, rec core.Recovered, ck checkpoints
 	p.lastFlush = now
 	p.newSegment(end, now)
 	st := p.log.State()
-	p.dir = st.Dir
+	p.at.Store(&st.Dir)
 	if rec.Created {
 		p.producers.end = end
 		p.lso.Store(p.hw.Load())

@@ -26,6 +26,7 @@ func (m *Manager) Start() {
 	m.spawn(m.retentionLoop)
 	m.spawn(m.watchStorage)
 	m.startCompaction()
+	m.mover.resume(m.all())
 }
 
 // every calls f at the interval until the manager closes.
@@ -129,7 +130,7 @@ func (m *Manager) storageChanged(ctx context.Context, e core.StorageEvent) {
 	var again []*Partition
 	for _, p := range m.all() {
 		switch {
-		case p.dir != e.Dir:
+		case p.dir() != e.Dir:
 		case e.Err != nil:
 			p.offline(e.Err, false)
 		case p.fault.Load() != nil:
@@ -137,6 +138,7 @@ func (m *Manager) storageChanged(ctx context.Context, e core.StorageEvent) {
 		}
 	}
 	m.publish(again, nil)
+	m.mover.dirChanged(ctx, e)
 }
 
 // reopen replaces a partition that is offline by one with its log opened anew, in
@@ -146,7 +148,7 @@ func (m *Manager) reopen(ctx context.Context, p *Partition) *Partition {
 	if err := p.shut(ctx, false); err != nil && !errors.Is(err, core.ErrStorage) {
 		m.log.Warn("cannot close a log that was offline", "partition", p.tp.String(), "error", err)
 	}
-	next := m.open(ctx, core.LogID{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir}, ck)
+	next := m.open(ctx, core.LogID{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir()}, ck)
 	ro := p.role.Load()
 	if ro == nil || next.fault.Load() != nil {
 		next.role.Store(ro)
@@ -175,6 +177,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	m.wg.Wait()
 	m.admin.Lock()
 	defer m.admin.Unlock()
+	m.mover.close()
 	parts := m.all()
 	errs := make([]error, len(parts))
 	var next atomic.Int64

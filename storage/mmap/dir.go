@@ -48,6 +48,9 @@ type logEntry struct {
 	// start and end are those of the log when it was closed; -1 before.
 	start, end int64
 	delay      int64 // file.delete.delay.ms as last configured, as a time.Duration
+	// decided: a future log that has taken the place of the current one, but for the
+	// name of its directory; see Storage.Promote.
+	decided bool
 
 	fresh atomic.Bool // the directory's own entry is not durable
 	// suspect: the kernel may have dropped what it could not write, and a sync that

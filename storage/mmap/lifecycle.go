@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/core"
@@ -74,6 +75,13 @@ func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, creat
 	}
 	key := entryKey{id.TopicPartition, id.Future}
 	e = s.entries[key]
+	if f := s.entries[entryKey{id.TopicPartition, true}]; e == nil && !id.Future && f != nil && f.decided {
+		// It is there, but for its name.
+		if err := s.complete(f); err != nil {
+			return nil, false, fmt.Errorf("%w: %w", core.ErrStorage, err)
+		}
+		e = f
+	}
 	switch {
 	case e == nil:
 		if e, err = s.newEntry(id); err != nil {
@@ -130,7 +138,9 @@ func (s *Storage) newEntry(id core.LogID) (*logEntry, error) {
 	}
 	name := id.String()
 	if id.Future {
-		name = uniqueDirName(id.TopicPartition, futureDir)
+		if name = uniqueDirName(id.TopicPartition, futureDir); !strings.HasPrefix(name, id.String()+".") {
+			return nil, fmt.Errorf("the name of topic %q is too long for a log on its way to another directory: %w", id.Topic, core.ErrInvalidConfig)
+		}
 	}
 	e := &logEntry{
 		tp: id.TopicPartition, future: id.Future, dd: best, dir: filepath.Join(best.path, name),
@@ -219,6 +229,8 @@ func (s *Storage) Delete(_ context.Context, id core.LogID) error {
 		return nil
 	case e.opening:
 		return fmt.Errorf("delete log %s: %w", id.TopicPartition, core.ErrLogOpen)
+	case e.decided:
+		return fmt.Errorf("delete the future log of %s, which is its only one: %w", id.TopicPartition, core.ErrStorage)
 	}
 	// First of all: what the checkpoints say must not be taken for a later log of the
 	// same name.
@@ -248,48 +260,5 @@ func (s *Storage) discard(e *logEntry) error {
 			s.log.Warn("deleted partition stays on disk", "dir", gone, "error", err)
 		}
 	})
-	return nil
-}
-
-// Promote implements core.Storage.
-func (s *Storage) Promote(_ context.Context, id core.LogID) error {
-	if err := s.usable("promote log " + id.String()); err != nil {
-		return err
-	}
-	defer s.mu.Unlock()
-	futureKey, key := entryKey{id.TopicPartition, true}, entryKey{id.TopicPartition, false}
-	f, old := s.entries[futureKey], s.entries[key]
-	if f == nil {
-		return fmt.Errorf("promote log %s: no future log: %w", id.TopicPartition, core.ErrNotFound)
-	}
-	if f.opening || old != nil && old.opening {
-		return fmt.Errorf("promote log %s: %w", id.TopicPartition, core.ErrLogOpen)
-	}
-	if old != nil {
-		if err := s.discard(old); err != nil {
-			return fmt.Errorf("promote log %s: %w", id.TopicPartition, old.failure(err))
-		}
-		delete(s.entries, key)
-		if old.dd != f.dd {
-			if err := old.dd.forget(id.TopicPartition); err != nil {
-				return fmt.Errorf("promote log %s: %w", id.TopicPartition, err)
-			}
-		}
-	}
-	// The recovery point was that of the log before.
-	if err := f.dd.lowerCheckpoint(core.RecoveryPoints, id.TopicPartition, max(0, f.end)); err != nil {
-		return fmt.Errorf("promote log %s: %w", id.TopicPartition, err)
-	}
-	dir := filepath.Join(f.dd.path, id.String())
-	err := s.fs.Rename(f.dir, dir)
-	if err == nil {
-		err = s.fs.SyncDir(f.dd.path)
-	}
-	if err != nil {
-		return fmt.Errorf("promote log %s: %w", id.TopicPartition, f.failure(err))
-	}
-	delete(s.entries, futureKey)
-	f.future, f.dir = false, dir
-	s.entries[key] = f
 	return nil
 }

@@ -21,6 +21,9 @@ const (
 	// suspectFile is in a partition's directory after the disk failed; see
 	// logEntry.suspect.
 	suspectFile = ".suspect"
+	// promotedFile is in the directory of a future log from when it is decided that it
+	// takes the current one's place until that one is gone; see Storage.Promote.
+	promotedFile = ".promoted"
 )
 
 // formatPartition is partition.metadata, without a newline at the end as in Kafka.

@@ -120,19 +120,14 @@ func (s *Storage) openDirs(paths []string) error {
 			s.event(core.StorageEvent{Dir: path, Err: err})
 			continue
 		}
-		for _, e := range logs {
-			key := entryKey{e.tp, e.future}
-			if other := s.entries[key]; other != nil {
-				return fmt.Errorf("partition %s is in both %s and %s; remove the one that is not wanted: %w",
-					e.tp, other.dir, e.dir, core.ErrCorrupt)
-			}
-			s.entries[key] = e
+		if err := s.enter(logs); err != nil {
+			return err
 		}
 	}
 	if len(failures) == len(paths) {
 		return errors.Join(failures...)
 	}
-	return nil
+	return s.settlePromotions()
 }
 
 func (s *Storage) unlock() error {
@@ -305,7 +300,13 @@ func (s *Storage) Checkpoints(_ context.Context, kind core.CheckpointKind) (map[
 	all := map[core.TopicPartition]int64{}
 	for _, d := range s.dirs {
 		d.mu.Lock()
-		maps.Copy(all, d.at[kind])
+		for tp, offset := range d.at[kind] {
+			// A move between directories that was cut short has left what is said of the log
+			// in both.
+			if e := s.entries[entryKey{tp, false}]; e == nil || e.dd == d {
+				all[tp] = offset
+			}
+		}
 		d.mu.Unlock()
 	}
 	return all, nil
