@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,50 @@ type node struct {
 	parts    int32
 	epoch    int32
 	isr      []int32
+	shrunk   bool // broker 2 is a replica, but not in the ISR
+}
+
+// faulty is a storage that fails, or keeps its readers waiting, when it is told to.
+type faulty struct {
+	core.Storage
+	appending atomic.Pointer[error]
+	reading   atomic.Pointer[chan struct{}] // readers wait until it is closed
+	appends   atomic.Int64
+}
+
+// Open implements core.Storage.
+func (f *faulty) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (core.Log, core.Recovered, error) {
+	l, rec, err := f.Storage.Open(ctx, id, cfg)
+	if err != nil {
+		return nil, rec, err
+	}
+	return &faultyLog{Log: l, f: f}, rec, nil
+}
+
+type faultyLog struct {
+	core.Log
+	f *faulty
+}
+
+// Append implements core.Log.
+func (l *faultyLog) Append(ctx context.Context, b record.Batches) (core.Appended, error) {
+	if err := l.f.appending.Load(); err != nil {
+		return core.Appended{}, *err
+	}
+	l.f.appends.Add(1)
+	return l.Log.Append(ctx, b)
+}
+
+// Read implements core.Log.
+func (l *faultyLog) Read(ctx context.Context, r core.ReadRequest) (core.Chunk, error) {
+	if hold := l.f.reading.Load(); hold != nil {
+		select {
+		case <-*hold:
+		case <-ctx.Done():
+			return core.Chunk{}, ctx.Err()
+		}
+	}
+	return l.Log.Read(ctx, r)
 }
 
 // settings are Kafka's defaults, but for the initial delay.
@@ -121,8 +166,10 @@ func (n *node) lead(leader int32) {
 		s := kmsg.NewLeaderAndISRRequestTopicPartition()
 		s.Partition, s.Leader, s.LeaderEpoch = p, leader, n.epoch
 		s.ISR, s.Replicas = n.isr, n.isr
-		if !slices.Contains(s.Replicas, leader) {
-			s.Replicas = append(slices.Clone(n.isr), leader)
+		for _, id := range []int32{leader, 2} {
+			if !slices.Contains(s.Replicas, id) && (id == leader || n.shrunk) {
+				s.Replicas = append(slices.Clone(s.Replicas), id)
+			}
 		}
 		topic.PartitionStates = append(topic.PartitionStates, s)
 	}
@@ -160,6 +207,27 @@ func (n *node) part(id string) *replica.Partition {
 		n.t.Fatal("the partition is not there")
 	}
 	return p
+}
+
+// shrink takes broker 2 out of the ISR.
+func (n *node) shrink() {
+	n.t.Helper()
+	n.isr, n.shrunk = []int32{self}, true
+	n.lead(self)
+}
+
+// follow tells leaders that broker 2 has fetched everything.
+func (n *node) follow() {
+	n.t.Helper()
+	for p := range n.parts {
+		part, ok := n.manager.Partition(group.TopicName, p)
+		if !ok {
+			n.t.Fatal("the partition is not there")
+		}
+		_, end := part.Bounds()
+		part.RecordFollower(2, end, time.Now().UnixMilli())
+	}
+	synctest.Wait()
 }
 
 // at is an offset of a partition.
