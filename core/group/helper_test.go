@@ -32,16 +32,17 @@ const self int32 = 1
 // testing/synctest: its clock is the bubble's.
 type node struct {
 	*group.Coordinator
-	t        testing.TB
-	manager  *replica.Manager
-	storage  core.Storage
-	cache    *metadata.Cache
-	settings config.Groups
-	topic    *config.Topic
-	parts    int32
-	epoch    int32
-	isr      []int32
-	shrunk   bool // broker 2 is a replica, but not in the ISR
+	t           testing.TB
+	manager     *replica.Manager
+	storage     core.Storage
+	cache       *metadata.Cache
+	settings    config.Groups
+	topic       *config.Topic
+	parts       int32
+	epoch       int32
+	isr         []int32
+	compressors *core.Compressors
+	shrunk      bool // broker 2 is a replica, but not in the ISR
 }
 
 // faulty is a storage that fails, or keeps its readers waiting, when it is told to.
@@ -114,7 +115,7 @@ func open(t testing.TB, change func(*node)) *node {
 	t.Helper()
 	n := &node{
 		t: t, storage: memory.Open(memory.Options{Clock: core.SystemClock{}}), settings: settings(),
-		topic: offsetsTopic(), parts: 4, isr: []int32{self},
+		topic: offsetsTopic(), compressors: &core.Compressors{}, parts: 4, isr: []int32{self},
 	}
 	if change != nil {
 		change(n)
@@ -134,7 +135,7 @@ func (n *node) start() {
 	log := slog.New(slog.DiscardHandler)
 	ids := 0
 	c, err := group.New(group.Options{
-		Settings: n.settings, Clock: core.SystemClock{}, Log: log, Compressors: &core.Compressors{},
+		Settings: n.settings, Clock: core.SystemClock{}, Log: log, Compressors: n.compressors,
 		Metadata:    n.cache,
 		NewMemberID: func() string { ids++; return fmt.Sprint("id-", ids) },
 	})
@@ -142,7 +143,7 @@ func (n *node) start() {
 		n.t.Fatal(err)
 	}
 	m, err := replica.NewManager(replica.Options{
-		BrokerID: self, Storage: n.storage, Clock: core.SystemClock{}, Log: log, Compressors: &core.Compressors{},
+		BrokerID: self, Storage: n.storage, Clock: core.SystemClock{}, Log: log, Compressors: n.compressors,
 		Topic: func(string) *config.Topic { return n.topic }, OnLeadership: c.OnLeadership,
 	})
 	if err != nil {
