@@ -217,7 +217,7 @@ func (s *shard) commitBatch(now time.Time, ops []*commit) {
 		}
 		return
 	}
-	hw := s.log.HighWatermark()
+	hw := s.hw()
 	if p.wait == 0 {
 		hw = p.end
 	}

@@ -29,7 +29,7 @@ func (s *shard) erase(now time.Time, g *group, which []partitionOf, all bool) (p
 		records = append(records, &schema.GroupMetadata{Group: g.id})
 	}
 	p, err := s.writeAll(now, records, func(done []schema.Record, p placed) {
-		hw := s.log.HighWatermark()
+		hw := s.hw()
 		if p.wait == 0 {
 			hw = max(hw, p.end)
 		}
@@ -50,7 +50,7 @@ func (s *shard) erase(now time.Time, g *group, which []partitionOf, all bool) (p
 		if s.groups[g.id] != g {
 			return
 		}
-		g.offsets.sweep(s.log.HighWatermark())
+		g.offsets.sweep(s.hw())
 		if !g.stored && g.idle() {
 			s.forget(g)
 		}
@@ -229,7 +229,7 @@ func (s *shard) dropTopics(now time.Time, topics []string) {
 // (KIP-211). The lock is held.
 func (s *shard) expire(now time.Time) {
 	groups, expired := 0, 0
-	hw := s.log.HighWatermark()
+	hw := s.hw()
 	for _, g := range s.groups {
 		which := s.expired(g, now.UnixMilli(), hw)
 		remaining := len(g.offsets.all()) - len(which)

@@ -25,7 +25,7 @@ func (c *Coordinator) FetchOffsets(_ context.Context, req *kmsg.OffsetFetchReque
 	if g == nil {
 		g = newGroup(req.Group) // nothing is committed
 	}
-	hw := s.log.HighWatermark()
+	hw := s.hw()
 	if req.Topics == nil {
 		for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
 			t := kmsg.NewOffsetFetchResponseGroupTopic()
@@ -94,7 +94,7 @@ func (s *shard) committed(topics []string, by map[string]replica.GroupOffsets) b
 		return false
 	}
 	defer s.mu.Unlock()
-	hw := s.log.HighWatermark()
+	hw := s.hw()
 	for _, g := range s.groups {
 		for _, topic := range topics {
 			for p, o := range g.offsets[topic] {

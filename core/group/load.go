@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -22,6 +23,9 @@ const loadRetry = time.Second
 // maxDecompressed is the most bytes that a batch of group records may decompress to.
 const maxDecompressed = 256 << 20
 
+// everything is a high watermark above all records: they count when the shard is active.
+const everything int64 = math.MaxInt64
+
 // buffer is what a load reads into: raw for what is in the log, plain for what was
 // compressed there.
 type buffer struct{ raw, plain []byte }
@@ -30,17 +34,9 @@ type buffer struct{ raw, plain []byte }
 // leadership has ended before.
 func (s *shard) load() bool {
 	began := s.c.o.Clock.Now()
-	var b *buffer
-	select {
-	case b = <-s.c.loaders:
-	case <-s.ctx.Done():
-		return false
-	}
-	defer func() { s.c.loaders <- b }()
 	for {
-		l := &loader{s: s, b: b, groups: map[string]*group{}, classic: map[string]*schema.GroupMetadataValue{}}
-		err := l.read(s.ctx)
-		if err == nil {
+		l, err := s.read()
+		if err == nil && s.catchUp(l.end) {
 			s.activate(l, began)
 			return true
 		}
@@ -58,6 +54,43 @@ func (s *shard) load() bool {
 	}
 }
 
+// read replays the log when there is a buffer for it.
+func (s *shard) read() (*loader, error) {
+	select {
+	case b := <-s.c.loaders:
+		defer func() { s.c.loaders <- b }()
+		l := &loader{s: s, b: b, groups: map[string]*group{}, classic: map[string]*schema.GroupMetadataValue{}}
+		return l, l.read(s.ctx)
+	case <-s.ctx.Done():
+		return nil, fmt.Errorf("load the groups: %w", s.ctx.Err())
+	}
+}
+
+// catchUp waits until everything that was read is replicated. The high watermark of a
+// new leader is behind that of the one before: what has been answered, or shown to
+// somebody, is somewhere above it. When it does not get on in offsets.commit.timeout.ms
+// the groups are served all the same, as Kafka does at once: the log of a leader from
+// the ISR is the truth, and a second failure would be needed to prove it wrong. It
+// reports false when the leadership has ended.
+func (s *shard) catchUp(end int64) bool {
+	if s.log.HighWatermark() >= end {
+		return true
+	}
+	reached := make(chan struct{})
+	cancel := s.log.Await(end, s.term, func(error) { close(reached) })
+	timer := s.c.o.Clock.NewTimer(s.c.o.Settings.CommitTimeout)
+	defer timer.Stop()
+	select {
+	case <-reached:
+	case <-timer.C():
+		cancel()
+		s.logger.Warn("the records of the groups are not replicated; they are served nevertheless", "end", end, "highWatermark", s.log.HighWatermark())
+	case <-s.ctx.Done():
+		cancel()
+	}
+	return s.ctx.Err() == nil
+}
+
 // activate takes over what was read.
 func (s *shard) activate(l *loader, began time.Time) {
 	s.mu.Lock()
@@ -66,7 +99,7 @@ func (s *shard) activate(l *loader, began time.Time) {
 	if s.ctx.Err() != nil {
 		return
 	}
-	s.phase, s.groups = active, l.groups
+	s.phase, s.groups, s.floor = active, l.groups, l.end
 	for id, v := range l.classic {
 		g := l.group(id)
 		s.newClassic(g, now)
@@ -96,7 +129,7 @@ type loader struct {
 	groups  map[string]*group
 	classic map[string]*schema.GroupMetadataValue
 
-	hw               int64
+	end              int64 // of the log, when it was read
 	records, skipped int
 }
 
@@ -109,15 +142,15 @@ func (l *loader) group(id string) *group {
 	return g
 }
 
-// read replays the log. Nothing is appended meanwhile: who would, has to wait for the
-// load. What the high watermark has not passed yet is read too, and counts when it has.
+// read replays the log, up to where it ends when it is begun: nothing is appended before
+// the shard is active.
 func (l *loader) read(ctx context.Context) error {
 	at, end := l.s.log.Bounds()
+	l.end = end
 	for at < end {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("load the groups: %w", err)
 		}
-		l.hw = l.s.log.HighWatermark()
 		res, err := l.s.log.Fetch(ctx, replica.FetchRequest{
 			Offset: at, LeaderEpoch: -1, LastFetchedEpoch: -1, Isolation: replica.LogEnd,
 			MaxBytes: l.s.c.o.Settings.LoadBufferBytes, MinOneBatch: true, ReplicaID: -1,
@@ -230,7 +263,7 @@ func (l *loader) control(b record.Batch, v *record.View) {
 	}
 	for _, g := range l.groups {
 		if g.txns[b.ProducerID()] != nil {
-			g.txns.end(b.ProducerID(), m.Commit, g.offsets, b.NextOffset(), l.hw)
+			g.txns.end(b.ProducerID(), m.Commit, g.offsets, b.NextOffset(), everything)
 		}
 	}
 }
@@ -274,7 +307,7 @@ func (l *loader) offset(b record.Batch, at int64, r *schema.OffsetCommit) {
 		g.txns.put(b.ProducerID(), core.TopicPartition{Topic: r.Topic, Partition: r.Partition}, o)
 		return
 	}
-	g.offsets.put(r.Topic, r.Partition, o, l.hw)
+	g.offsets.put(r.Topic, r.Partition, o, everything)
 }
 
 func errorCode(err error) int16 {

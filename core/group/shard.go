@@ -49,6 +49,7 @@ type shard struct {
 
 	mu     sync.Mutex
 	phase  phase
+	floor  int64 // what was read below it counts
 	groups map[string]*group
 	gone   []string  // topics that were deleted while the shard was loading
 	due    dues      // groups that want to be woken
@@ -192,6 +193,9 @@ func (s *shard) enter() (now time.Time, code int16) {
 	s.mu.Unlock()
 	return now, code
 }
+
+// hw is the offset in the shard's log below which everything counts.
+func (s *shard) hw() int64 { return max(s.log.HighWatermark(), s.floor) }
 
 // finish ends the shard: everybody who waits is sent away. The log's own waits have
 // failed already.
