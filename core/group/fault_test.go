@@ -158,8 +158,8 @@ func TestLeadershipLost(t *testing.T) {
 			t.Errorf("delete: %v", kerr.ErrorForCode(got))
 		}
 		n.lead(self)
-		// What is in the log may have been answered by another leader: nothing is told
-		// until it is replicated, or cannot be for a while.
+		// What is in the log may have been answered by another leader, or may get lost:
+		// nothing is told until it is replicated.
 		codesAre(t, "commit while the replicas are behind", n.send(commitRequest("g", at{"a", 0, 5})), kerr.CoordinatorLoadInProgress)
 		n.follow()
 		n.expect("g", at{"a", 0, 1})
@@ -167,8 +167,10 @@ func TestLeadershipLost(t *testing.T) {
 		n.lead(2)
 		n.lead(self)
 		codesAre(t, "commit while the replicas are behind", n.send(commitRequest("g", at{"a", 0, 5})), kerr.CoordinatorLoadInProgress)
-		time.Sleep(n.settings.CommitTimeout)
+		time.Sleep(10 * n.settings.CommitTimeout)
 		synctest.Wait()
+		codesAre(t, "commit while they are behind for long", n.send(commitRequest("g", at{"a", 0, 5})), kerr.CoordinatorLoadInProgress)
+		n.follow()
 		n.expect("g", at{"a", 0, 2})
 	})
 }

@@ -74,9 +74,6 @@ func (h *history) step() {
 		h.follow()
 		h.behind = false
 	case 9:
-		if h.behind {
-			return // it would serve what could still be called back, as it has to in the end
-		}
 		time.Sleep(time.Duration(h.rng.IntN(8000)) * time.Millisecond)
 		synctest.Wait()
 	case 10:

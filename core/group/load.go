@@ -44,11 +44,7 @@ func (s *shard) load() bool {
 			return false
 		}
 		s.logger.Error("cannot load the groups of a partition; trying again", "error", err)
-		timer := s.c.o.Clock.NewTimer(loadRetry)
-		select {
-		case <-timer.C():
-		case <-s.ctx.Done():
-			timer.Stop()
+		if !s.pause(loadRetry, nil) {
 			return false
 		}
 	}
@@ -66,27 +62,45 @@ func (s *shard) read() (*loader, error) {
 	}
 }
 
-// catchUp waits until everything that was read is replicated. The high watermark of a
-// new leader is behind that of the one before: what has been answered, or shown to
-// somebody, is somewhere above it. When it does not get on in offsets.commit.timeout.ms
-// the groups are served all the same, as Kafka does at once: the log of a leader from
-// the ISR is the truth, and a second failure would be needed to prove it wrong. It
-// reports false when the leadership has ended.
+// catchUp waits until everything that was read is replicated, and reports false when the
+// leadership has ended before. What is not may be lost with this leader; and the high
+// watermark of a new leader is behind that of the one before, so that what has been
+// answered, or shown to somebody, may be above it. Either way something could be taken
+// back that a client has acted on: an assignment, a committed offset. (Kafka serves at
+// once. Members are not expelled meanwhile: their heartbeats succeed.)
 func (s *shard) catchUp(end int64) bool {
-	if s.log.HighWatermark() >= end {
-		return true
+	for s.log.HighWatermark() < end {
+		// It fails when the ISR has become too small for acknowledgements, and has the
+		// records all the same.
+		reached := make(chan struct{})
+		cancel := s.log.Await(end, s.term, func(error) { close(reached) })
+		if !s.pause(s.c.o.Settings.CommitTimeout, reached) {
+			cancel()
+			return false
+		}
+		cancel()
+		if hw := s.log.HighWatermark(); hw < end {
+			s.logger.Warn("the records of groups are not replicated yet; nobody is served before", "end", end, "highWatermark", hw)
+			select {
+			case <-reached: // it has failed
+				if !s.pause(loadRetry, nil) {
+					return false
+				}
+			default:
+			}
+		}
 	}
-	reached := make(chan struct{})
-	cancel := s.log.Await(end, s.term, func(error) { close(reached) })
-	timer := s.c.o.Clock.NewTimer(s.c.o.Settings.CommitTimeout)
+	return s.ctx.Err() == nil
+}
+
+// pause waits, or until something is over; false when the leadership has ended before.
+func (s *shard) pause(d time.Duration, over <-chan struct{}) bool {
+	timer := s.c.o.Clock.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-reached:
+	case <-over:
 	case <-timer.C():
-		cancel()
-		s.logger.Warn("the records of the groups are not replicated; they are served nevertheless", "end", end, "highWatermark", s.log.HighWatermark())
 	case <-s.ctx.Done():
-		cancel()
 	}
 	return s.ctx.Err() == nil
 }
