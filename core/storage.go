@@ -259,9 +259,9 @@ type SegmentState struct {
 	Base  int64 // first offset it may hold
 	End   int64 // offset after its last record
 	Bytes int64
-	// FirstTimestamp is that of its first batch and MaxTimestamp the highest of all,
-	// in ms; -1 when the segment is empty. MaxTimestampOffset is the base offset of
-	// the batch with the highest one.
+	// FirstTimestamp is that of its first batch (record.Batch.FirstRecordTimestamp) and
+	// MaxTimestamp the highest of all, in ms; -1 when the segment is empty.
+	// MaxTimestampOffset is the base offset of the batch with the highest one.
 	FirstTimestamp     int64
 	MaxTimestamp       int64
 	MaxTimestampOffset int64

@@ -76,7 +76,7 @@ func (s *segment) state() core.SegmentState {
 	for i := range s.entries {
 		e := &s.entries[i]
 		if i == 0 {
-			st.FirstTimestamp = e.data.FirstTimestamp()
+			st.FirstTimestamp = e.data.FirstRecordTimestamp()
 		}
 		if i == 0 || e.maxTS > st.MaxTimestamp {
 			st.MaxTimestamp, st.MaxTimestampOffset = e.maxTS, e.base

@@ -164,7 +164,7 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 		batch, r, _ := rest.Next()
 		h := header{
 			base: batch.BaseOffset(), last: batch.LastOffset(), size: int64(len(batch)),
-			firstTS: batch.FirstTimestamp(), maxTS: batch.MaxTimestamp(),
+			firstTS: batch.FirstRecordTimestamp(), maxTS: batch.MaxTimestamp(),
 		}
 		w.st.add(&h)
 		if indexed && w.since > int64(cfg.IndexIntervalBytes) && !w.f.index.Load().full(1) {

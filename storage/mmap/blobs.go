@@ -29,7 +29,7 @@ func isBlob(name string) bool {
 	if name == "" || name == partitionFile || strings.HasPrefix(name, ".") || filepath.Base(name) != name {
 		return false
 	}
-	for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, deletedSuffix, cleanedSuffix, swapSuffix, openSuffix, vfs.TmpSuffix} {
+	for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, deletedSuffix, cleanedSuffix, swapSuffix, openSuffix, replacesSuffix, vfs.TmpSuffix} {
 		if strings.HasSuffix(name, suffix) {
 			return false
 		}

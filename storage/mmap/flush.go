@@ -65,6 +65,9 @@ func (l *Log) sync(closing bool) error {
 			if err := v.segs[i+1].unmark(); err != nil {
 				return err
 			}
+			// Should the mark come back, recovery would take a gap that compaction makes
+			// later for a loss.
+			l.dirDirty.Store(true)
 		}
 	}
 	if l.dirDirty.Swap(false) {

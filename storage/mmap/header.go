@@ -19,9 +19,9 @@ type header struct {
 func (h *header) next() int64 { return h.last + 1 }
 
 const (
-	// headerSize is what decoding takes: all of a v2 header, or the whole of a
-	// shorter message of old.
-	headerSize = record.HeaderSize
+	// headerSize is what decoding takes: all of a v2 header and the beginning of the
+	// first record, or the whole of what is shorter.
+	headerSize = record.HorizonPrefix
 	// minOldSize is the size of a message v0 with null key and value.
 	minOldSize = record.LogOverhead + 14
 	posMagic   = 16
@@ -48,7 +48,7 @@ func decodeHeader(b []byte) (h header, ok bool) {
 		}
 		batch := record.Batch(b)
 		h.last = batch.LastOffset()
-		h.firstTS, h.maxTS = batch.FirstTimestamp(), batch.MaxTimestamp()
+		h.firstTS, h.maxTS = batch[:min(int64(len(b)), h.size)].FirstRecordTimestamp(), batch.MaxTimestamp()
 		return h, batch.LastOffsetDelta() >= 0
 	case 0, 1:
 		h.last, h.firstTS, h.maxTS = h.base, record.NoTimestamp, record.NoTimestamp

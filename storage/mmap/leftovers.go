@@ -8,15 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/internal/vfs"
 )
 
 // settle finishes what was under way in a partition's directory when the broker
 // died, and answers the base offsets of its segments, in order. Segments being
 // deleted and compactions not finished (.cleaned) are dropped; a compaction that
-// had come to .swap replaces the segments that it covers.
+// had come to .swap replaces the segments that it covers: those up to the offset in
+// its .replaces, or, if Kafka has made it, up to its last batch.
 func settle(fs vfs.FS, log *slog.Logger, dir string) ([]int64, error) {
 	entries, err := fs.ReadDir(dir)
 	if err != nil {
@@ -33,7 +36,7 @@ func settle(fs vfs.FS, log *slog.Logger, dir string) ([]int64, error) {
 		}
 		names[name] = true
 		switch {
-		case strings.HasSuffix(name, deletedSuffix), strings.HasSuffix(name, vfs.TmpSuffix):
+		case strings.HasSuffix(name, deletedSuffix), strings.HasSuffix(name, vfs.TmpSuffix), strings.HasSuffix(name, replacesSuffix):
 			drop = append(drop, name)
 		case strings.HasSuffix(name, cleanedSuffix):
 			drop = append(drop, name)
@@ -90,7 +93,7 @@ func segmentSuffixes() []string { return []string{indexSuffix, timeSuffix, ".txn
 // name.
 func finishSwap(fs vfs.FS, dir string, base int64, bases []int64) ([]int64, error) {
 	path := filepath.Join(dir, segmentName(base))
-	next, err := endOf(fs, path+logSuffix+swapSuffix, base)
+	next, err := replacedUpTo(fs, path, base)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +117,27 @@ func finishSwap(fs vfs.FS, dir string, base int64, bases []int64) ([]int64, erro
 		}
 	}
 	return append(kept, base), fs.SyncDir(dir)
+}
+
+// replacedUpTo is the offset up to which a segment on its way takes the place of
+// others. Its last batch may end long before: what came after it was dropped.
+func replacedUpTo(fs vfs.FS, path string, base int64) (int64, error) {
+	next, err := endOf(fs, path+logSuffix+swapSuffix, base)
+	if err != nil {
+		return 0, err
+	}
+	data, err := vfs.ReadFile(fs, path+replacesSuffix)
+	if errors.Is(err, os.ErrNotExist) {
+		return next, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	to, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil || to < next {
+		return 0, fmt.Errorf("%s%s has %q, not an offset from %d on: %w", path, replacesSuffix, data, next, core.ErrCorrupt)
+	}
+	return to, nil
 }
 
 // endOf walks a log file to the offset after its last batch.

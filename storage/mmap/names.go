@@ -21,9 +21,12 @@ const (
 	// openSuffix marks a segment, by an empty file, as long as the end of the one
 	// before may not be on disk; Kafka has no use for it and leaves it alone.
 	openSuffix = ".unflushed"
-	deleteDir  = "-delete"
-	futureDir  = "-future"
-	strayDir   = "-stray"
+	// replacesSuffix names the end of what a segment on its way takes the place of;
+	// Kafka leaves it alone.
+	replacesSuffix = ".replaces"
+	deleteDir      = "-delete"
+	futureDir      = "-future"
+	strayDir       = "-stray"
 
 	maxFileName = 255
 	offsetWidth = 20 // digits of the offset in a file name

@@ -475,7 +475,10 @@ func (v *life) compact() error {
 	var put record.Batches
 	for _, b := range v.m.batches {
 		inside := b.BaseOffset() >= from && b.BaseOffset() < to
-		if inside && (v.m.optional[b.BaseOffset()] || v.rnd.IntN(3) == 0) {
+		if inside && v.m.optional[b.BaseOffset()] {
+			continue
+		}
+		if inside && v.rnd.IntN(3) == 0 {
 			dropped = append(dropped, b)
 			continue
 		}

@@ -44,6 +44,21 @@ type attempt struct {
 	dropped []record.Batch // by a replacement; they may be there still
 }
 
+// whole checks that a replacement has come about, or has not.
+func (a *attempt) whole(got []record.Batch, start, end int64) error {
+	there, due := 0, 0
+	for _, b := range within(a.dropped, start, end) {
+		due++
+		if slices.ContainsFunc(got, func(g record.Batch) bool { return bytes.Equal(g, b) }) {
+			there++
+		}
+	}
+	if there != 0 && there != due {
+		return found("of %d batches that were to be replaced, %d are left", due, there)
+	}
+	return nil
+}
+
 func newModel() model { return model{optional: map[int64]bool{}, blobs: maybe{}, checkpoints: maybe{}} }
 
 func (m *model) appended(batches []record.Batch) {
@@ -132,6 +147,9 @@ func (m *model) allows(start, end int64, got []record.Batch, rec core.Recovered)
 	}
 	all := slices.Concat(m.batches, at.batches)
 	if err := same(got, m.expected(got, within(all, start, end))); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := at.whole(got, start, end); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	// In a gap that compaction has left the log may end where a segment begins.

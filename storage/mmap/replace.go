@@ -15,7 +15,7 @@ import (
 
 // replacement implements core.Replacement. Its files are called .cleaned while they
 // are written, which a crash drops, and .swap from when the change is decided,
-// which a crash finishes: see settle.
+// which a crash finishes: see settle. How far that goes is in a .replaces.
 type replacement struct {
 	l     *Log
 	old   []*segment
@@ -139,11 +139,16 @@ func (r *replacement) write() error {
 		r.log.Sync(),
 		overwrite(fs, r.path+indexSuffix+cleanedSuffix, r.r.offsets),
 		overwrite(fs, r.path+timeSuffix+cleanedSuffix, r.r.times),
+		overwrite(fs, r.path+replacesSuffix, fmt.Appendf(nil, "%d\n", r.to)),
 	)
 	if err != nil {
 		return err
 	}
-	return errors.Join(syncFile(fs, r.path+indexSuffix+cleanedSuffix), syncFile(fs, r.path+timeSuffix+cleanedSuffix))
+	// The directory as well: a .swap without its .replaces would leave segments behind.
+	return errors.Join(
+		syncFile(fs, r.path+indexSuffix+cleanedSuffix), syncFile(fs, r.path+timeSuffix+cleanedSuffix),
+		syncFile(fs, r.path+replacesSuffix), fs.SyncDir(r.l.dir),
+	)
 }
 
 // find is the place of the segments to replace, or -1 where they are not all there
@@ -201,6 +206,10 @@ func (r *replacement) swap(i int) error {
 	if err := fs.SyncDir(l.dir); err != nil {
 		return fmt.Errorf("%w: %w", core.ErrStorage, err)
 	}
+	if err := fs.Remove(r.path + replacesSuffix); err != nil {
+		l.st.log.Warn("a file stays on disk until the log is opened anew", "file", r.path+replacesSuffix, "error", err)
+	}
+	l.dirDirty.Store(true)
 	l.st.cache.add(seg) // its files have their names: they may be closed and opened again
 	return nil
 }
@@ -259,8 +268,8 @@ func (r *replacement) rename(from, to string, suffixes ...string) error {
 // drop removes the files that have a suffix of their own.
 func (r *replacement) drop(suffix string) error {
 	var all error
-	for _, kind := range []string{logSuffix, indexSuffix, timeSuffix} {
-		if err := r.l.st.fs.Remove(r.path + kind + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, name := range []string{r.path + logSuffix + suffix, r.path + indexSuffix + suffix, r.path + timeSuffix + suffix, r.path + replacesSuffix} {
+		if err := r.l.st.fs.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			all = errors.Join(all, fmt.Errorf("drop a replacement: %w", err))
 		}
 	}

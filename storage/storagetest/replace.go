@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 
 	"github.com/millrace/millrace/core"
@@ -12,6 +13,7 @@ import (
 func replaceCases() []testCase {
 	return []testCase{
 		{name: "Replace", run: replaceSome},
+		{name: "ReplaceHorizon", run: replaceHorizon},
 		{name: "ReplaceByNothing", run: replaceByNothing},
 		{name: "ReplaceAbort", run: replaceAbort},
 		{name: "ReplaceRefused", run: replaceRefused},
@@ -285,4 +287,31 @@ func (r *modelRun) replace() {
 	}
 	r.ok(p.Commit(r.ctx))
 	r.m.batches = kept
+}
+
+// replaceHorizon puts delete horizons where first timestamps were (KIP-534): the first
+// record says when the segment begins.
+func replaceHorizon(h *harness) {
+	const attrHorizon, posAttributes, posFirst = 1 << 6, 21, 27
+	l, r := h.replaceLog()
+	for _, tc := range []struct {
+		codec record.Codec
+		want  int64
+	}{{record.None, 1013}, {record.Gzip, 1017}} { // of what is compressed, the highest is known
+		p, err := r.Replace(h.ctx, 10, 20)
+		h.ok(err)
+		info := record.NewBatchInfo(12, 9_000_000) // the horizon, which the records count from
+		b, err := record.AppendBatch(nil, info, []record.Record{{TimestampDelta: 1013 - 9_000_000}, {OffsetDelta: 1, TimestampDelta: 1017 - 9_000_000}}, nil)
+		h.ok(err)
+		be := binary.BigEndian
+		be.PutUint16(b[posAttributes:], attrHorizon|uint16(tc.codec))
+		be.PutUint64(b[posFirst:], 9_000_000)
+		be.PutUint64(b[posFirst+8:], 1017)
+		record.Batch(b).SetCRC()
+		h.ok(p.Append(h.ctx, record.Batches(b)))
+		h.ok(p.Commit(h.ctx))
+		if s := l.State().Segments[1]; s.FirstTimestamp != tc.want || s.MaxTimestamp != 1017 {
+			h.Fatalf("segment %+v, want the first timestamp %d", s, tc.want)
+		}
+	}
 }
