@@ -138,7 +138,10 @@ func (s *Storage) replaceBy(f, old *logEntry) error {
 func (s *Storage) complete(f *logEntry) error {
 	dir := filepath.Join(f.dd.path, f.tp.String())
 	if err := s.fs.Rename(f.dir, dir); err != nil {
-		return err
+		if _, stat := s.fs.Stat(f.dir); !errors.Is(stat, os.ErrNotExist) {
+			return err
+		}
+		// It was done, now or by an attempt before.
 	}
 	delete(s.entries, entryKey{f.tp, true})
 	f.future, f.decided, f.dir = false, false, dir

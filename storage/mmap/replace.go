@@ -25,6 +25,8 @@ type replacement struct {
 	log   vfs.File // nil once it is put in place or dropped
 	r     rebuilt
 	done  bool
+	// decided: opening the log anew may finish the change, and needs the .replaces.
+	decided bool
 }
 
 // Replace implements core.Replacer.
@@ -178,11 +180,13 @@ func (r *replacement) swap(i int) error {
 		return err
 	}
 	// The log first: as long as a .cleaned of it is left, settle drops them all.
+	r.decided = true
 	if err := r.rename(cleanedSuffix, swapSuffix, logSuffix, indexSuffix, timeSuffix); err != nil {
 		err = errors.Join(err, seg.retire())
 		if left := r.drop(swapSuffix); left != nil {
 			return fmt.Errorf("%w: %w: %w", core.ErrStorage, left, err)
 		}
+		r.decided = false
 		return err
 	}
 	// From here on opening the log anew would finish the change, so it must not fail
@@ -268,7 +272,11 @@ func (r *replacement) rename(from, to string, suffixes ...string) error {
 // drop removes the files that have a suffix of their own.
 func (r *replacement) drop(suffix string) error {
 	var all error
-	for _, name := range []string{r.path + logSuffix + suffix, r.path + indexSuffix + suffix, r.path + timeSuffix + suffix, r.path + replacesSuffix} {
+	names := []string{r.path + logSuffix + suffix, r.path + indexSuffix + suffix, r.path + timeSuffix + suffix}
+	if !r.decided {
+		names = append(names, r.path+replacesSuffix)
+	}
+	for _, name := range names {
 		if err := r.l.st.fs.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			all = errors.Join(all, fmt.Errorf("drop a replacement: %w", err))
 		}

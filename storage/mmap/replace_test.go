@@ -72,8 +72,8 @@ func between(from, to int64) []int64 {
 	return out
 }
 
-// sound checks a log that a replacement was made in: no batch that was kept is
-// missing, none has come up that never was, and with done set none is back.
+// sound checks a log that a replacement was made in: it has come about or it has not,
+// and with done set it has.
 func sound(t *testing.T, l core.Log, keep []int64, done bool) {
 	t.Helper()
 	want := slices.Concat(between(0, 10), keep, between(30, 40))
@@ -81,16 +81,8 @@ func sound(t *testing.T, l core.Log, keep []int64, done bool) {
 	if done && !slices.Equal(got, want) {
 		t.Fatalf("got %v, want %v", got, want)
 	}
-	all := between(0, 40)
-	for _, o := range want {
-		if !slices.Contains(got, o) {
-			t.Fatalf("got %v: %d is missing", got, o)
-		}
-	}
-	for i, o := range got {
-		if !slices.Contains(all, o) || i > 0 && got[i-1] >= o {
-			t.Fatalf("got %v: %d is wrong", got, o)
-		}
+	if !slices.Equal(got, want) && !slices.Equal(got, between(0, 40)) {
+		t.Fatalf("got %v, which is neither what was there nor %v", got, want)
 	}
 	next := int64(-1)
 	for _, seg := range l.State().Segments {
