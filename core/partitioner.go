@@ -28,6 +28,16 @@ type KeyOnly interface {
 	PartitionKey(key []byte, n int32) int32
 }
 
+// KeyBatches is a KeyOnly that had better be asked about many keys at once, because
+// each question costs: one in another process. Safe for concurrent use.
+type KeyBatches interface {
+	KeyOnly
+	// PartitionKeys writes PartitionKey of keys[i], for a topic with n partitions, to
+	// out[i]; both have the same length. After an error out is -1 where there was no
+	// answer.
+	PartitionKeys(ctx context.Context, topic string, keys [][]byte, n int32, out []int32) error
+}
+
 // TopicInfo is what a partitioner knows of a topic.
 type TopicInfo struct {
 	Name string

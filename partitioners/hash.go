@@ -1,52 +1,17 @@
 package partitioners
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-)
+import "github.com/millrace/millrace/internal/keyhash"
 
 // Murmur2 is the 32-bit MurmurHash2 of a key with the seed that Kafka's Java
 // client uses; Java prints the same number as a signed one.
-func Murmur2(key []byte) uint32 {
-	const (
-		seed = 0x9747b28c
-		mul  = 0x5bd1e995
-	)
-	h := seed ^ uint32(len(key))
-	for ; len(key) >= 4; key = key[4:] {
-		k := binary.LittleEndian.Uint32(key) * mul
-		k ^= k >> 24
-		h = h*mul ^ k*mul
-	}
-	switch len(key) {
-	case 3:
-		h ^= uint32(key[2]) << 16
-		fallthrough
-	case 2:
-		h ^= uint32(key[1]) << 8
-		fallthrough
-	case 1:
-		h = (h ^ uint32(key[0])) * mul
-	}
-	h = (h ^ h>>13) * mul
-	return h ^ h>>15
-}
+func Murmur2(key []byte) uint32 { return keyhash.Murmur2(key) }
 
 // FNV1a is the 32-bit FNV-1a hash of a key, made positive as Sarama and librdkafka
 // do it: as a signed number without its sign.
-func FNV1a(key []byte) uint32 {
-	h := uint32(0x811c9dc5)
-	for _, b := range key {
-		h = (h ^ uint32(b)) * 0x01000193
-	}
-	if int32(h) < 0 {
-		h = -h
-	}
-	return h
-}
+func FNV1a(key []byte) uint32 { return keyhash.FNV1a(key) }
 
-func placeMurmur2(key []byte, n int32) int32 { return int32(Murmur2(key)&0x7fffffff) % n }
+func placeMurmur2(key []byte, n int32) int32 { return int32(keyhash.Positive31(key)) % n }
 
-func placeCRC32(key []byte, n int32) int32 { return int32(crc32.ChecksumIEEE(key) % uint32(n)) }
+func placeCRC32(key []byte, n int32) int32 { return int32(keyhash.CRC32(key) % uint32(n)) }
 
-func placeFNV1a(key []byte, n int32) int32 { return int32(FNV1a(key) % uint32(n)) }
+func placeFNV1a(key []byte, n int32) int32 { return int32(keyhash.FNV1a(key) % uint32(n)) }

@@ -1,0 +1,189 @@
+package remote
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/millrace/millrace/core"
+	pb "github.com/millrace/millrace/plugins/proto/v0"
+)
+
+// partitionerServer serves partitioners: one instance for each producer.
+type partitionerServer struct {
+	pb.UnimplementedPartitionerServer
+	shelf *shelf[core.Partitioner]
+	env   func(settings map[string]string) core.Env
+
+	mu        sync.Mutex
+	settings  map[string]map[string]string // by component
+	producers map[producerKey]*producer
+}
+
+type producerKey struct {
+	component string
+	id        uint64
+}
+
+// producer is a partitioner with what it is called with, which is used again.
+type producer struct {
+	mu      sync.Mutex
+	p       core.Partitioner
+	topic   core.TopicInfo
+	records []core.RecordView
+	out     []int32
+}
+
+// maxProducers bounds the producers that are remembered; beyond it those that began
+// first are forgotten, which costs a sticky one its place.
+const maxProducers = 100_000
+
+func (s *partitionerServer) configured(component string, settings map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.settings == nil {
+		s.settings = map[string]map[string]string{}
+	}
+	s.settings[component] = settings
+	for key := range s.producers {
+		if key.component == component {
+			delete(s.producers, key) // they had the old settings
+		}
+	}
+}
+
+// producer finds or makes the partitioner of a producer.
+func (s *partitionerServer) producer(ctx context.Context, component string, id uint64) (*producer, error) {
+	key := producerKey{component, id}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.producers[key]; p != nil {
+		return p, nil
+	}
+	settings, ok := s.settings[component]
+	if !ok {
+		_, err := s.shelf.get(component)
+		return nil, err
+	}
+	p, err := s.shelf.registry.Build(ctx, component, s.env(settings))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	if len(s.producers) >= maxProducers {
+		for old := range s.producers {
+			delete(s.producers, old)
+			break
+		}
+	}
+	made := &producer{p: p}
+	s.producers[key] = made
+	return made, nil
+}
+
+// Partition implements pb.PartitionerServer.
+func (s *partitionerServer) Partition(ctx context.Context, req *pb.PartitionRequest) (*pb.PartitionReply, error) {
+	p, err := s.producer(ctx, req.Component, req.Producer)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.read(req); err != nil {
+		return nil, err
+	}
+	defer clear(p.records) // borrowed from the request
+	if o, ok := p.p.(core.BatchObserver); ok {
+		for _, c := range req.Closed {
+			o.OnBatch(c.GetTopic(), c.GetPartition())
+		}
+	}
+	if err := p.p.Partition(ctx, p.topic, p.records, p.out); err != nil {
+		return nil, toStatus(err)
+	}
+	// The reply is encoded after the lock is gone.
+	return &pb.PartitionReply{Partitions: append([]int32(nil), p.out...)}, nil
+}
+
+// read takes a request apart. Lengths that do not fit are refused.
+func (p *producer) read(req *pb.PartitionRequest) error {
+	n := int(req.Count)
+	if n != len(req.KeyLengths) || len(req.Available) != 0 && len(req.Available) != len(req.Leaders) ||
+		len(req.ValueLengths) != 0 && len(req.ValueLengths) != n || len(req.Headers) != 0 && len(req.Headers) != n {
+		return status.Errorf(codes.InvalidArgument, "a batch of %d records whose columns have other lengths", n)
+	}
+	p.topic.Name, p.topic.Partitions = req.Topic, p.topic.Partitions[:0]
+	for i, leader := range req.Leaders {
+		p.topic.Partitions = append(p.topic.Partitions, core.PartitionInfo{
+			Leader: leader, Available: len(req.Available) == 0 || req.Available[i],
+		})
+	}
+	if cap(p.records) < n {
+		p.records, p.out = make([]core.RecordView, n), make([]int32, n)
+	}
+	p.records, p.out = p.records[:n], p.out[:n]
+	keys, values, ok := req.Keys, req.Values, true
+	for i := range p.records {
+		r := &p.records[i]
+		*r = core.RecordView{}
+		if r.Key, keys, ok = unpack(keys, req.KeyLengths[i]); !ok {
+			return errColumn
+		}
+		if len(req.ValueLengths) > 0 {
+			if r.Value, values, ok = unpack(values, req.ValueLengths[i]); !ok {
+				return errColumn
+			}
+		}
+		if len(req.Headers) > 0 {
+			for _, h := range req.Headers[i].GetHeaders() {
+				r.Headers = append(r.Headers, core.HeaderView{Key: h.GetKey(), Value: h.Value})
+			}
+		}
+	}
+	return nil
+}
+
+var errColumn = status.Error(codes.InvalidArgument, "a column of a batch is shorter than its lengths say")
+
+// unpack takes the next value off a column.
+func unpack(column []byte, length int32) (v, rest []byte, ok bool) {
+	switch {
+	case length < 0:
+		return nil, column, true
+	case int(length) > len(column):
+		return nil, nil, false
+	case length == 0:
+		return []byte{}, column, true // an empty key is a key, also in an empty column
+	default:
+		return column[:length:length], column[length:], true
+	}
+}
+
+// Rule implements pb.PartitionerServer.
+func (s *partitionerServer) Rule(ctx context.Context, req *pb.RuleRequest) (*pb.RuleReply, error) {
+	c, err := s.shelf.get(req.Component)
+	if err != nil {
+		return nil, err
+	}
+	publisher, ok := c.(RulePublisher)
+	if !ok {
+		return &pb.RuleReply{}, nil
+	}
+	r, valid, err := publisher.Rule(ctx, req.Topic, int32(req.Partitions))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	if r == nil {
+		return &pb.RuleReply{}, nil
+	}
+	return &pb.RuleReply{Rule: ruleToProto(r), ValidMs: uint64(max(valid.Milliseconds(), 0))}, nil
+}
+
+// Forget implements pb.PartitionerServer.
+func (s *partitionerServer) Forget(_ context.Context, req *pb.ForgetRequest) (*pb.ForgetReply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.producers, producerKey{req.Component, req.Producer})
+	return &pb.ForgetReply{}, nil
+}

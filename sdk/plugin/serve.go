@@ -1,0 +1,115 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/plugins/remote"
+)
+
+// Serve serves what the options offer until the broker ends the program. It is the
+// whole of main. Mistakes in the options end the program with a message.
+func Serve(opts ...Option) {
+	log := slog.New(newHandler(os.Stderr)) // before go-plugin puts another file there
+	server, err := NewServer(log, opts...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "plugin:", err)
+		os.Exit(1)
+	}
+	if err := watchLifeline(os.Getenv(remote.LifelineEnv), log); err != nil {
+		fmt.Fprintln(os.Stderr, "plugin:", err)
+		os.Exit(1)
+	}
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig:  remote.Handshake(),
+		VersionedPlugins: map[int]goplugin.PluginSet{remote.Version: remote.PluginSet(server)},
+		Logger:           hclog.NewNullLogger(),
+		GRPCServer:       func(o []grpc.ServerOption) *grpc.Server { return grpc.NewServer(append(o, ServerOptions(log)...)...) },
+	})
+}
+
+// ServerOptions are those of a gRPC server that serves a plugin: batches are as large as
+// they are, and a panic is an error of its call.
+func ServerOptions(log *slog.Logger) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(math.MaxInt32), grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.UnaryInterceptor(remote.Guard(log)),
+	}
+}
+
+// NewServer makes what Serve serves, without a process: for tests, which register it
+// with a gRPC server of their own.
+func NewServer(log *slog.Logger, opts ...Option) (*remote.Server, error) {
+	c := &config{server: remote.ServerOptions{Clock: core.SystemClock{}, Log: log}}
+	var errs []error
+	for _, o := range opts {
+		errs = append(errs, o(c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if len(c.server.Partitioners)+len(c.server.Retentions)+len(c.server.Compressors) == 0 {
+		return nil, errors.New("nothing is offered: give Serve a Partitioner, a Retention or a Compressor")
+	}
+	if c.metrics != nil {
+		c.server.Collect = c.metrics.collect
+	}
+	return remote.NewServer(c.server)
+}
+
+// watchLifeline ends the program, and all that it has started in its process group,
+// when its broker is dead.
+func watchLifeline(fd string, log *slog.Logger) error {
+	if fd == "" {
+		return nil // run by something else than a broker
+	}
+	n, err := strconv.Atoi(fd)
+	if err != nil {
+		return fmt.Errorf("%s=%q is no number of a descriptor", remote.LifelineEnv, fd)
+	}
+	line := os.NewFile(uintptr(n), "lifeline")
+	if line == nil {
+		return fmt.Errorf("%s=%q is no descriptor", remote.LifelineEnv, fd)
+	}
+	// It has no other end than that of the process.
+	go func() {
+		_, _ = io.Copy(io.Discard, line) // an error says the same as the end
+		log.Warn("the broker is gone; the plugin ends")
+		endGroup()
+		os.Exit(0)
+	}()
+	return nil
+}
+
+// newHandler writes log lines as hashicorp/go-hclog does, which the broker reads.
+func newHandler(w io.Writer) slog.Handler {
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{
+		Level: slog.LevelDebug, // the broker chooses
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) > 0 {
+				return a
+			}
+			switch a.Key {
+			case slog.TimeKey:
+				return slog.String("@timestamp", a.Value.Time().Format(time.RFC3339Nano))
+			case slog.LevelKey:
+				return slog.String("@level", strings.ToLower(a.Value.String()))
+			case slog.MessageKey:
+				return slog.String("@message", a.Value.String())
+			}
+			return a
+		},
+	})
+}
