@@ -20,7 +20,8 @@ type BatchObserver interface {
 }
 
 // KeyOnly is a Partitioner whose answer for a record with a key depends on the key
-// and the number of partitions alone; only such a one can guard a topic.
+// and the number of partitions alone; only such a one can guard a topic. Safe for
+// concurrent use, beside Partition.
 type KeyOnly interface {
 	// PartitionKey is the partition for a key among n partitions. It is -1 for a key
 	// that does not decide, so that any partition is right: librdkafka's default

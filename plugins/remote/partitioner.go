@@ -148,7 +148,10 @@ func (p *partitioner) ask(ctx context.Context, t core.TopicInfo, records []core.
 		if err != nil {
 			return err
 		}
-		return p.take(reply, int32(len(t.Partitions)), out)
+		if err = p.check(reply.Partitions, len(out), int32(len(t.Partitions)), 0); err == nil {
+			copy(out, reply.Partitions)
+		}
+		return err
 	})
 	p.req.Keys, p.req.Values, p.req.Headers = p.req.Keys[:0], p.req.Values[:0], nil
 	if err == nil {
@@ -203,23 +206,21 @@ func headersToProto(hs []core.HeaderView) *pb.Headers {
 	return out
 }
 
-// take checks an answer and copies it to out.
-func (p *partitioner) take(reply *pb.PartitionReply, n int32, out []int32) error {
+// check sees that an answer has want partitions, of at least least and below n.
+func (p *partitioner) check(got []int32, want int, n, least int32) error {
 	var err error
-	if len(reply.Partitions) != len(out) {
-		err = fmt.Errorf("%w: %d partitions for %d records", ErrNonsense, len(reply.Partitions), len(out))
+	if len(got) != want {
+		err = fmt.Errorf("%w: %d partitions for %d records", ErrNonsense, len(got), want)
 	}
-	for i, part := range reply.Partitions {
-		if err == nil && (part < 0 || part >= n) {
+	for i, part := range got {
+		if err == nil && (part < least || part >= n) {
 			err = fmt.Errorf("%w: partition %d for record %d, of a topic with %d", ErrNonsense, part, i, n)
 		}
 	}
 	if err != nil {
 		p.o.Link.Lied(p.name, err)
-		return err
 	}
-	copy(out, reply.Partitions)
-	return nil
+	return err
 }
 
 // ruleFor is the rule for a topic, or nil. mu is held.
@@ -306,37 +307,38 @@ func (k keyOnly) PartitionKeys(ctx context.Context, topic string, keys [][]byte,
 		return nil
 	}
 	r := p.ruleFor(ctx, topic, n)
-	p.open, p.views = p.open[:0], p.views[:0]
+	req := &pb.PartitionKeysRequest{Component: p.o.Component, Topic: topic, Partitions: uint32(n)}
+	p.open = p.open[:0]
 	for i, key := range keys {
+		if key == nil {
+			key = []byte{} // who asks for the place of a key has one
+		}
 		if r != nil {
 			out[i] = r.Place(key, n)
 		}
-		if out[i] < 0 && key != nil {
-			p.open, p.views = append(p.open, int32(i)), append(p.views, core.RecordView{Key: key})
+		if out[i] < 0 {
+			p.open = append(p.open, int32(i))
+			req.Keys, req.KeyLengths = pack(req.Keys, req.KeyLengths, key)
 		}
 	}
 	if len(p.open) == 0 || !slices.Contains(p.o.Capabilities, KeyOnly) {
 		return nil
 	}
-	t := core.TopicInfo{Name: topic, Partitions: make([]core.PartitionInfo, n)}
-	for i := range t.Partitions {
-		t.Partitions[i].Available = true
-	}
-	p.fill(&t, p.views)
-	answers := make([]int32, len(p.open))
 	err := p.o.Link.Call(ctx, p.name, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		reply, err := pb.NewPartitionerClient(conn).Partition(ctx, &p.req)
+		reply, err := pb.NewPartitionerClient(conn).PartitionKeys(ctx, req)
 		if err != nil {
 			return err
 		}
-		return p.take(reply, n, answers)
+		if err = p.check(reply.Partitions, len(p.open), n, -1); err != nil {
+			return err
+		}
+		for i, at := range p.open {
+			out[at] = reply.Partitions[i]
+		}
+		return nil
 	})
-	clear(p.views)
 	if err != nil {
 		return fmt.Errorf("ask the plugin's %s about %d keys of topic %q: %w", p.name, len(p.open), topic, err)
-	}
-	for i, at := range p.open {
-		out[at] = answers[i]
 	}
 	return nil
 }

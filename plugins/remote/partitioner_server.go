@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"math"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -158,6 +159,31 @@ func unpack(column []byte, length int32) (v, rest []byte, ok bool) {
 	default:
 		return column[:length:length], column[length:], true
 	}
+}
+
+// PartitionKeys implements pb.PartitionerServer.
+func (s *partitionerServer) PartitionKeys(ctx context.Context, req *pb.PartitionKeysRequest) (*pb.PartitionKeysReply, error) {
+	c, err := s.shelf.get(req.Component)
+	if err != nil {
+		return nil, err
+	}
+	keyed, ok := c.(core.KeyOnly)
+	if !ok || req.Partitions == 0 || req.Partitions > math.MaxInt32 {
+		return nil, status.Errorf(codes.InvalidArgument, "%q cannot place keys by themselves among %d partitions", req.Component, req.Partitions)
+	}
+	reply := &pb.PartitionKeysReply{Partitions: make([]int32, len(req.KeyLengths))}
+	rest := req.Keys
+	for i, length := range req.KeyLengths {
+		var key []byte
+		if key, rest, ok = unpack(rest, length); !ok {
+			return nil, errColumn
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, toStatus(err)
+		}
+		reply.Partitions[i] = keyed.PartitionKey(key, int32(req.Partitions))
+	}
+	return reply, nil
 }
 
 // Rule implements pb.PartitionerServer.

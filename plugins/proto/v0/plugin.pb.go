@@ -1117,6 +1117,128 @@ func (x *PartitionReply) GetPartitions() []int32 {
 	return nil
 }
 
+type PartitionKeysRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Component  string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	Topic      string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partitions uint32                 `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"` // of the topic
+	// The keys, one after the other, and the length of each.
+	Keys          []byte  `protobuf:"bytes,4,opt,name=keys,proto3" json:"keys,omitempty"`
+	KeyLengths    []int32 `protobuf:"zigzag32,5,rep,packed,name=key_lengths,json=keyLengths,proto3" json:"key_lengths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionKeysRequest) Reset() {
+	*x = PartitionKeysRequest{}
+	mi := &file_plugin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionKeysRequest) ProtoMessage() {}
+
+func (x *PartitionKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionKeysRequest.ProtoReflect.Descriptor instead.
+func (*PartitionKeysRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PartitionKeysRequest) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+func (x *PartitionKeysRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PartitionKeysRequest) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *PartitionKeysRequest) GetKeys() []byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *PartitionKeysRequest) GetKeyLengths() []int32 {
+	if x != nil {
+		return x.KeyLengths
+	}
+	return nil
+}
+
+type PartitionKeysReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each key; -1 for one that does not decide, so that any partition is right.
+	Partitions    []int32 `protobuf:"zigzag32,1,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionKeysReply) Reset() {
+	*x = PartitionKeysReply{}
+	mi := &file_plugin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionKeysReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionKeysReply) ProtoMessage() {}
+
+func (x *PartitionKeysReply) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionKeysReply.ProtoReflect.Descriptor instead.
+func (*PartitionKeysReply) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PartitionKeysReply) GetPartitions() []int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
 type RuleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Component     string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
@@ -1128,7 +1250,7 @@ type RuleRequest struct {
 
 func (x *RuleRequest) Reset() {
 	*x = RuleRequest{}
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1262,7 @@ func (x *RuleRequest) String() string {
 func (*RuleRequest) ProtoMessage() {}
 
 func (x *RuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1275,7 @@ func (x *RuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRequest.ProtoReflect.Descriptor instead.
 func (*RuleRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16}
+	return file_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RuleRequest) GetComponent() string {
@@ -1189,7 +1311,7 @@ type RuleReply struct {
 
 func (x *RuleReply) Reset() {
 	*x = RuleReply{}
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1323,7 @@ func (x *RuleReply) String() string {
 func (*RuleReply) ProtoMessage() {}
 
 func (x *RuleReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1336,7 @@ func (x *RuleReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleReply.ProtoReflect.Descriptor instead.
 func (*RuleReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{17}
+	return file_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RuleReply) GetRule() *Rule {
@@ -1251,7 +1373,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1385,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1398,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18}
+	return file_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Rule) GetPart() KeyPart {
@@ -1324,7 +1446,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1458,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1471,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{19}
+	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Entry) GetPart() []byte {
@@ -1383,7 +1505,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1517,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1530,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{20}
+	return file_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Places) GetPartitions() []uint32 {
@@ -1449,7 +1571,7 @@ type RingPoint struct {
 
 func (x *RingPoint) Reset() {
 	*x = RingPoint{}
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1583,7 @@ func (x *RingPoint) String() string {
 func (*RingPoint) ProtoMessage() {}
 
 func (x *RingPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1596,7 @@ func (x *RingPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingPoint.ProtoReflect.Descriptor instead.
 func (*RingPoint) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{21}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RingPoint) GetPoint() uint32 {
@@ -1501,7 +1623,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1635,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1648,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ForgetRequest) GetComponent() string {
@@ -1551,7 +1673,7 @@ type ForgetReply struct {
 
 func (x *ForgetReply) Reset() {
 	*x = ForgetReply{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1685,7 @@ func (x *ForgetReply) String() string {
 func (*ForgetReply) ProtoMessage() {}
 
 func (x *ForgetReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1698,7 @@ func (x *ForgetReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReply.ProtoReflect.Descriptor instead.
 func (*ForgetReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 type DecideRequest struct {
@@ -1592,7 +1714,7 @@ type DecideRequest struct {
 
 func (x *DecideRequest) Reset() {
 	*x = DecideRequest{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1726,7 @@ func (x *DecideRequest) String() string {
 func (*DecideRequest) ProtoMessage() {}
 
 func (x *DecideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1739,7 @@ func (x *DecideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DecideRequest) GetComponent() string {
@@ -1659,7 +1781,7 @@ type TopicConfig struct {
 
 func (x *TopicConfig) Reset() {
 	*x = TopicConfig{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1793,7 @@ func (x *TopicConfig) String() string {
 func (*TopicConfig) ProtoMessage() {}
 
 func (x *TopicConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1806,7 @@ func (x *TopicConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicConfig.ProtoReflect.Descriptor instead.
 func (*TopicConfig) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TopicConfig) GetConfig() map[string]string {
@@ -1735,7 +1857,7 @@ type LogView struct {
 
 func (x *LogView) Reset() {
 	*x = LogView{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1869,7 @@ func (x *LogView) String() string {
 func (*LogView) ProtoMessage() {}
 
 func (x *LogView) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1882,7 @@ func (x *LogView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogView.ProtoReflect.Descriptor instead.
 func (*LogView) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogView) GetTopic() string {
@@ -1877,7 +1999,7 @@ type DecideReply struct {
 
 func (x *DecideReply) Reset() {
 	*x = DecideReply{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2011,7 @@ func (x *DecideReply) String() string {
 func (*DecideReply) ProtoMessage() {}
 
 func (x *DecideReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2024,7 @@ func (x *DecideReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideReply.ProtoReflect.Descriptor instead.
 func (*DecideReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DecideReply) GetDecisions() []*Decision {
@@ -1926,7 +2048,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2060,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2073,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Decision) GetLog() uint32 {
@@ -1989,7 +2111,7 @@ type CompressRequest struct {
 
 func (x *CompressRequest) Reset() {
 	*x = CompressRequest{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2123,7 @@ func (x *CompressRequest) String() string {
 func (*CompressRequest) ProtoMessage() {}
 
 func (x *CompressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2136,7 @@ func (x *CompressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompressRequest.ProtoReflect.Descriptor instead.
 func (*CompressRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CompressRequest) GetComponent() string {
@@ -2054,7 +2176,7 @@ type CompressReply struct {
 
 func (x *CompressReply) Reset() {
 	*x = CompressReply{}
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2188,7 @@ func (x *CompressReply) String() string {
 func (*CompressReply) ProtoMessage() {}
 
 func (x *CompressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2201,7 @@ func (x *CompressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompressReply.ProtoReflect.Descriptor instead.
 func (*CompressReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{30}
+	return file_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CompressReply) GetData() []byte {
@@ -2103,7 +2225,7 @@ type DecompressRequest struct {
 
 func (x *DecompressRequest) Reset() {
 	*x = DecompressRequest{}
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2237,7 @@ func (x *DecompressRequest) String() string {
 func (*DecompressRequest) ProtoMessage() {}
 
 func (x *DecompressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2250,7 @@ func (x *DecompressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecompressRequest.ProtoReflect.Descriptor instead.
 func (*DecompressRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{31}
+	return file_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DecompressRequest) GetComponent() string {
@@ -2168,7 +2290,7 @@ type DecompressReply struct {
 
 func (x *DecompressReply) Reset() {
 	*x = DecompressReply{}
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2302,7 @@ func (x *DecompressReply) String() string {
 func (*DecompressReply) ProtoMessage() {}
 
 func (x *DecompressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2315,7 @@ func (x *DecompressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecompressReply.ProtoReflect.Descriptor instead.
 func (*DecompressReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{32}
+	return file_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DecompressReply) GetData() []byte {
@@ -2277,6 +2399,19 @@ const file_plugin_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x11R\tpartition\"0\n" +
 	"\x0ePartitionReply\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\x11R\n" +
+	"partitions\"\x9f\x01\n" +
+	"\x14PartitionKeysRequest\x12\x1c\n" +
+	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x03 \x01(\rR\n" +
+	"partitions\x12\x12\n" +
+	"\x04keys\x18\x04 \x01(\fR\x04keys\x12\x1f\n" +
+	"\vkey_lengths\x18\x05 \x03(\x11R\n" +
+	"keyLengths\"4\n" +
+	"\x12PartitionKeysReply\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\x11R\n" +
 	"partitions\"a\n" +
@@ -2385,9 +2520,10 @@ const file_plugin_proto_rawDesc = "" +
 	"\bDescribe\x12#.millrace.plugin.v0.DescribeRequest\x1a!.millrace.plugin.v0.DescribeReply\x12U\n" +
 	"\tConfigure\x12$.millrace.plugin.v0.ConfigureRequest\x1a\".millrace.plugin.v0.ConfigureReply\x12O\n" +
 	"\aCollect\x12\".millrace.plugin.v0.CollectRequest\x1a .millrace.plugin.v0.CollectReply\x12I\n" +
-	"\x05Close\x12 .millrace.plugin.v0.CloseRequest\x1a\x1e.millrace.plugin.v0.CloseReply2\xfa\x01\n" +
+	"\x05Close\x12 .millrace.plugin.v0.CloseRequest\x1a\x1e.millrace.plugin.v0.CloseReply2\xdd\x02\n" +
 	"\vPartitioner\x12U\n" +
-	"\tPartition\x12$.millrace.plugin.v0.PartitionRequest\x1a\".millrace.plugin.v0.PartitionReply\x12F\n" +
+	"\tPartition\x12$.millrace.plugin.v0.PartitionRequest\x1a\".millrace.plugin.v0.PartitionReply\x12a\n" +
+	"\rPartitionKeys\x12(.millrace.plugin.v0.PartitionKeysRequest\x1a&.millrace.plugin.v0.PartitionKeysReply\x12F\n" +
 	"\x04Rule\x12\x1f.millrace.plugin.v0.RuleRequest\x1a\x1d.millrace.plugin.v0.RuleReply\x12L\n" +
 	"\x06Forget\x12!.millrace.plugin.v0.ForgetRequest\x1a\x1f.millrace.plugin.v0.ForgetReply2Y\n" +
 	"\tRetention\x12L\n" +
@@ -2410,95 +2546,99 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_plugin_proto_goTypes = []any{
-	(Seam)(0),                 // 0: millrace.plugin.v0.Seam
-	(KeyPart)(0),              // 1: millrace.plugin.v0.KeyPart
-	(Hash)(0),                 // 2: millrace.plugin.v0.Hash
-	(*DescribeRequest)(nil),   // 3: millrace.plugin.v0.DescribeRequest
-	(*DescribeReply)(nil),     // 4: millrace.plugin.v0.DescribeReply
-	(*Component)(nil),         // 5: millrace.plugin.v0.Component
-	(*Setting)(nil),           // 6: millrace.plugin.v0.Setting
-	(*ConfigureRequest)(nil),  // 7: millrace.plugin.v0.ConfigureRequest
-	(*ConfigureReply)(nil),    // 8: millrace.plugin.v0.ConfigureReply
-	(*CollectRequest)(nil),    // 9: millrace.plugin.v0.CollectRequest
-	(*CollectReply)(nil),      // 10: millrace.plugin.v0.CollectReply
-	(*Metric)(nil),            // 11: millrace.plugin.v0.Metric
-	(*CloseRequest)(nil),      // 12: millrace.plugin.v0.CloseRequest
-	(*CloseReply)(nil),        // 13: millrace.plugin.v0.CloseReply
-	(*PartitionRequest)(nil),  // 14: millrace.plugin.v0.PartitionRequest
-	(*Headers)(nil),           // 15: millrace.plugin.v0.Headers
-	(*Header)(nil),            // 16: millrace.plugin.v0.Header
-	(*ClosedBatch)(nil),       // 17: millrace.plugin.v0.ClosedBatch
-	(*PartitionReply)(nil),    // 18: millrace.plugin.v0.PartitionReply
-	(*RuleRequest)(nil),       // 19: millrace.plugin.v0.RuleRequest
-	(*RuleReply)(nil),         // 20: millrace.plugin.v0.RuleReply
-	(*Rule)(nil),              // 21: millrace.plugin.v0.Rule
-	(*Entry)(nil),             // 22: millrace.plugin.v0.Entry
-	(*Places)(nil),            // 23: millrace.plugin.v0.Places
-	(*RingPoint)(nil),         // 24: millrace.plugin.v0.RingPoint
-	(*ForgetRequest)(nil),     // 25: millrace.plugin.v0.ForgetRequest
-	(*ForgetReply)(nil),       // 26: millrace.plugin.v0.ForgetReply
-	(*DecideRequest)(nil),     // 27: millrace.plugin.v0.DecideRequest
-	(*TopicConfig)(nil),       // 28: millrace.plugin.v0.TopicConfig
-	(*LogView)(nil),           // 29: millrace.plugin.v0.LogView
-	(*DecideReply)(nil),       // 30: millrace.plugin.v0.DecideReply
-	(*Decision)(nil),          // 31: millrace.plugin.v0.Decision
-	(*CompressRequest)(nil),   // 32: millrace.plugin.v0.CompressRequest
-	(*CompressReply)(nil),     // 33: millrace.plugin.v0.CompressReply
-	(*DecompressRequest)(nil), // 34: millrace.plugin.v0.DecompressRequest
-	(*DecompressReply)(nil),   // 35: millrace.plugin.v0.DecompressReply
-	nil,                       // 36: millrace.plugin.v0.ConfigureRequest.SettingsEntry
-	nil,                       // 37: millrace.plugin.v0.Metric.LabelsEntry
-	nil,                       // 38: millrace.plugin.v0.TopicConfig.ConfigEntry
-	nil,                       // 39: millrace.plugin.v0.LogView.CommittedEntry
+	(Seam)(0),                    // 0: millrace.plugin.v0.Seam
+	(KeyPart)(0),                 // 1: millrace.plugin.v0.KeyPart
+	(Hash)(0),                    // 2: millrace.plugin.v0.Hash
+	(*DescribeRequest)(nil),      // 3: millrace.plugin.v0.DescribeRequest
+	(*DescribeReply)(nil),        // 4: millrace.plugin.v0.DescribeReply
+	(*Component)(nil),            // 5: millrace.plugin.v0.Component
+	(*Setting)(nil),              // 6: millrace.plugin.v0.Setting
+	(*ConfigureRequest)(nil),     // 7: millrace.plugin.v0.ConfigureRequest
+	(*ConfigureReply)(nil),       // 8: millrace.plugin.v0.ConfigureReply
+	(*CollectRequest)(nil),       // 9: millrace.plugin.v0.CollectRequest
+	(*CollectReply)(nil),         // 10: millrace.plugin.v0.CollectReply
+	(*Metric)(nil),               // 11: millrace.plugin.v0.Metric
+	(*CloseRequest)(nil),         // 12: millrace.plugin.v0.CloseRequest
+	(*CloseReply)(nil),           // 13: millrace.plugin.v0.CloseReply
+	(*PartitionRequest)(nil),     // 14: millrace.plugin.v0.PartitionRequest
+	(*Headers)(nil),              // 15: millrace.plugin.v0.Headers
+	(*Header)(nil),               // 16: millrace.plugin.v0.Header
+	(*ClosedBatch)(nil),          // 17: millrace.plugin.v0.ClosedBatch
+	(*PartitionReply)(nil),       // 18: millrace.plugin.v0.PartitionReply
+	(*PartitionKeysRequest)(nil), // 19: millrace.plugin.v0.PartitionKeysRequest
+	(*PartitionKeysReply)(nil),   // 20: millrace.plugin.v0.PartitionKeysReply
+	(*RuleRequest)(nil),          // 21: millrace.plugin.v0.RuleRequest
+	(*RuleReply)(nil),            // 22: millrace.plugin.v0.RuleReply
+	(*Rule)(nil),                 // 23: millrace.plugin.v0.Rule
+	(*Entry)(nil),                // 24: millrace.plugin.v0.Entry
+	(*Places)(nil),               // 25: millrace.plugin.v0.Places
+	(*RingPoint)(nil),            // 26: millrace.plugin.v0.RingPoint
+	(*ForgetRequest)(nil),        // 27: millrace.plugin.v0.ForgetRequest
+	(*ForgetReply)(nil),          // 28: millrace.plugin.v0.ForgetReply
+	(*DecideRequest)(nil),        // 29: millrace.plugin.v0.DecideRequest
+	(*TopicConfig)(nil),          // 30: millrace.plugin.v0.TopicConfig
+	(*LogView)(nil),              // 31: millrace.plugin.v0.LogView
+	(*DecideReply)(nil),          // 32: millrace.plugin.v0.DecideReply
+	(*Decision)(nil),             // 33: millrace.plugin.v0.Decision
+	(*CompressRequest)(nil),      // 34: millrace.plugin.v0.CompressRequest
+	(*CompressReply)(nil),        // 35: millrace.plugin.v0.CompressReply
+	(*DecompressRequest)(nil),    // 36: millrace.plugin.v0.DecompressRequest
+	(*DecompressReply)(nil),      // 37: millrace.plugin.v0.DecompressReply
+	nil,                          // 38: millrace.plugin.v0.ConfigureRequest.SettingsEntry
+	nil,                          // 39: millrace.plugin.v0.Metric.LabelsEntry
+	nil,                          // 40: millrace.plugin.v0.TopicConfig.ConfigEntry
+	nil,                          // 41: millrace.plugin.v0.LogView.CommittedEntry
 }
 var file_plugin_proto_depIdxs = []int32{
 	5,  // 0: millrace.plugin.v0.DescribeReply.components:type_name -> millrace.plugin.v0.Component
 	0,  // 1: millrace.plugin.v0.Component.seam:type_name -> millrace.plugin.v0.Seam
 	6,  // 2: millrace.plugin.v0.Component.settings:type_name -> millrace.plugin.v0.Setting
 	0,  // 3: millrace.plugin.v0.ConfigureRequest.seam:type_name -> millrace.plugin.v0.Seam
-	36, // 4: millrace.plugin.v0.ConfigureRequest.settings:type_name -> millrace.plugin.v0.ConfigureRequest.SettingsEntry
+	38, // 4: millrace.plugin.v0.ConfigureRequest.settings:type_name -> millrace.plugin.v0.ConfigureRequest.SettingsEntry
 	11, // 5: millrace.plugin.v0.CollectReply.metrics:type_name -> millrace.plugin.v0.Metric
-	37, // 6: millrace.plugin.v0.Metric.labels:type_name -> millrace.plugin.v0.Metric.LabelsEntry
+	39, // 6: millrace.plugin.v0.Metric.labels:type_name -> millrace.plugin.v0.Metric.LabelsEntry
 	15, // 7: millrace.plugin.v0.PartitionRequest.headers:type_name -> millrace.plugin.v0.Headers
 	17, // 8: millrace.plugin.v0.PartitionRequest.closed:type_name -> millrace.plugin.v0.ClosedBatch
 	16, // 9: millrace.plugin.v0.Headers.headers:type_name -> millrace.plugin.v0.Header
-	21, // 10: millrace.plugin.v0.RuleReply.rule:type_name -> millrace.plugin.v0.Rule
+	23, // 10: millrace.plugin.v0.RuleReply.rule:type_name -> millrace.plugin.v0.Rule
 	1,  // 11: millrace.plugin.v0.Rule.part:type_name -> millrace.plugin.v0.KeyPart
-	22, // 12: millrace.plugin.v0.Rule.entries:type_name -> millrace.plugin.v0.Entry
-	23, // 13: millrace.plugin.v0.Rule.others:type_name -> millrace.plugin.v0.Places
-	23, // 14: millrace.plugin.v0.Rule.keyless:type_name -> millrace.plugin.v0.Places
-	23, // 15: millrace.plugin.v0.Entry.places:type_name -> millrace.plugin.v0.Places
-	24, // 16: millrace.plugin.v0.Places.ring:type_name -> millrace.plugin.v0.RingPoint
+	24, // 12: millrace.plugin.v0.Rule.entries:type_name -> millrace.plugin.v0.Entry
+	25, // 13: millrace.plugin.v0.Rule.others:type_name -> millrace.plugin.v0.Places
+	25, // 14: millrace.plugin.v0.Rule.keyless:type_name -> millrace.plugin.v0.Places
+	25, // 15: millrace.plugin.v0.Entry.places:type_name -> millrace.plugin.v0.Places
+	26, // 16: millrace.plugin.v0.Places.ring:type_name -> millrace.plugin.v0.RingPoint
 	2,  // 17: millrace.plugin.v0.Places.hash:type_name -> millrace.plugin.v0.Hash
-	28, // 18: millrace.plugin.v0.DecideRequest.configs:type_name -> millrace.plugin.v0.TopicConfig
-	29, // 19: millrace.plugin.v0.DecideRequest.logs:type_name -> millrace.plugin.v0.LogView
-	38, // 20: millrace.plugin.v0.TopicConfig.config:type_name -> millrace.plugin.v0.TopicConfig.ConfigEntry
-	39, // 21: millrace.plugin.v0.LogView.committed:type_name -> millrace.plugin.v0.LogView.CommittedEntry
-	31, // 22: millrace.plugin.v0.DecideReply.decisions:type_name -> millrace.plugin.v0.Decision
+	30, // 18: millrace.plugin.v0.DecideRequest.configs:type_name -> millrace.plugin.v0.TopicConfig
+	31, // 19: millrace.plugin.v0.DecideRequest.logs:type_name -> millrace.plugin.v0.LogView
+	40, // 20: millrace.plugin.v0.TopicConfig.config:type_name -> millrace.plugin.v0.TopicConfig.ConfigEntry
+	41, // 21: millrace.plugin.v0.LogView.committed:type_name -> millrace.plugin.v0.LogView.CommittedEntry
+	33, // 22: millrace.plugin.v0.DecideReply.decisions:type_name -> millrace.plugin.v0.Decision
 	3,  // 23: millrace.plugin.v0.Plugin.Describe:input_type -> millrace.plugin.v0.DescribeRequest
 	7,  // 24: millrace.plugin.v0.Plugin.Configure:input_type -> millrace.plugin.v0.ConfigureRequest
 	9,  // 25: millrace.plugin.v0.Plugin.Collect:input_type -> millrace.plugin.v0.CollectRequest
 	12, // 26: millrace.plugin.v0.Plugin.Close:input_type -> millrace.plugin.v0.CloseRequest
 	14, // 27: millrace.plugin.v0.Partitioner.Partition:input_type -> millrace.plugin.v0.PartitionRequest
-	19, // 28: millrace.plugin.v0.Partitioner.Rule:input_type -> millrace.plugin.v0.RuleRequest
-	25, // 29: millrace.plugin.v0.Partitioner.Forget:input_type -> millrace.plugin.v0.ForgetRequest
-	27, // 30: millrace.plugin.v0.Retention.Decide:input_type -> millrace.plugin.v0.DecideRequest
-	32, // 31: millrace.plugin.v0.Compression.Compress:input_type -> millrace.plugin.v0.CompressRequest
-	34, // 32: millrace.plugin.v0.Compression.Decompress:input_type -> millrace.plugin.v0.DecompressRequest
-	4,  // 33: millrace.plugin.v0.Plugin.Describe:output_type -> millrace.plugin.v0.DescribeReply
-	8,  // 34: millrace.plugin.v0.Plugin.Configure:output_type -> millrace.plugin.v0.ConfigureReply
-	10, // 35: millrace.plugin.v0.Plugin.Collect:output_type -> millrace.plugin.v0.CollectReply
-	13, // 36: millrace.plugin.v0.Plugin.Close:output_type -> millrace.plugin.v0.CloseReply
-	18, // 37: millrace.plugin.v0.Partitioner.Partition:output_type -> millrace.plugin.v0.PartitionReply
-	20, // 38: millrace.plugin.v0.Partitioner.Rule:output_type -> millrace.plugin.v0.RuleReply
-	26, // 39: millrace.plugin.v0.Partitioner.Forget:output_type -> millrace.plugin.v0.ForgetReply
-	30, // 40: millrace.plugin.v0.Retention.Decide:output_type -> millrace.plugin.v0.DecideReply
-	33, // 41: millrace.plugin.v0.Compression.Compress:output_type -> millrace.plugin.v0.CompressReply
-	35, // 42: millrace.plugin.v0.Compression.Decompress:output_type -> millrace.plugin.v0.DecompressReply
-	33, // [33:43] is the sub-list for method output_type
-	23, // [23:33] is the sub-list for method input_type
+	19, // 28: millrace.plugin.v0.Partitioner.PartitionKeys:input_type -> millrace.plugin.v0.PartitionKeysRequest
+	21, // 29: millrace.plugin.v0.Partitioner.Rule:input_type -> millrace.plugin.v0.RuleRequest
+	27, // 30: millrace.plugin.v0.Partitioner.Forget:input_type -> millrace.plugin.v0.ForgetRequest
+	29, // 31: millrace.plugin.v0.Retention.Decide:input_type -> millrace.plugin.v0.DecideRequest
+	34, // 32: millrace.plugin.v0.Compression.Compress:input_type -> millrace.plugin.v0.CompressRequest
+	36, // 33: millrace.plugin.v0.Compression.Decompress:input_type -> millrace.plugin.v0.DecompressRequest
+	4,  // 34: millrace.plugin.v0.Plugin.Describe:output_type -> millrace.plugin.v0.DescribeReply
+	8,  // 35: millrace.plugin.v0.Plugin.Configure:output_type -> millrace.plugin.v0.ConfigureReply
+	10, // 36: millrace.plugin.v0.Plugin.Collect:output_type -> millrace.plugin.v0.CollectReply
+	13, // 37: millrace.plugin.v0.Plugin.Close:output_type -> millrace.plugin.v0.CloseReply
+	18, // 38: millrace.plugin.v0.Partitioner.Partition:output_type -> millrace.plugin.v0.PartitionReply
+	20, // 39: millrace.plugin.v0.Partitioner.PartitionKeys:output_type -> millrace.plugin.v0.PartitionKeysReply
+	22, // 40: millrace.plugin.v0.Partitioner.Rule:output_type -> millrace.plugin.v0.RuleReply
+	28, // 41: millrace.plugin.v0.Partitioner.Forget:output_type -> millrace.plugin.v0.ForgetReply
+	32, // 42: millrace.plugin.v0.Retention.Decide:output_type -> millrace.plugin.v0.DecideReply
+	35, // 43: millrace.plugin.v0.Compression.Compress:output_type -> millrace.plugin.v0.CompressReply
+	37, // 44: millrace.plugin.v0.Compression.Decompress:output_type -> millrace.plugin.v0.DecompressReply
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name
@@ -2510,14 +2650,14 @@ func file_plugin_proto_init() {
 		return
 	}
 	file_plugin_proto_msgTypes[13].OneofWrappers = []any{}
-	file_plugin_proto_msgTypes[29].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -273,9 +273,10 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Partitioner_Partition_FullMethodName = "/millrace.plugin.v0.Partitioner/Partition"
-	Partitioner_Rule_FullMethodName      = "/millrace.plugin.v0.Partitioner/Rule"
-	Partitioner_Forget_FullMethodName    = "/millrace.plugin.v0.Partitioner/Forget"
+	Partitioner_Partition_FullMethodName     = "/millrace.plugin.v0.Partitioner/Partition"
+	Partitioner_PartitionKeys_FullMethodName = "/millrace.plugin.v0.Partitioner/PartitionKeys"
+	Partitioner_Rule_FullMethodName          = "/millrace.plugin.v0.Partitioner/Rule"
+	Partitioner_Forget_FullMethodName        = "/millrace.plugin.v0.Partitioner/Forget"
 )
 
 // PartitionerClient is the client API for Partitioner service.
@@ -294,6 +295,8 @@ const (
 type PartitionerClient interface {
 	// Partition places a batch of records of one topic.
 	Partition(ctx context.Context, in *PartitionRequest, opts ...grpc.CallOption) (*PartitionReply, error)
+	// PartitionKeys places keys, by themselves, with the capability key-only.
+	PartitionKeys(ctx context.Context, in *PartitionKeysRequest, opts ...grpc.CallOption) (*PartitionKeysReply, error)
 	// Rule answers the rule for a topic with so many partitions.
 	Rule(ctx context.Context, in *RuleRequest, opts ...grpc.CallOption) (*RuleReply, error)
 	// Forget says that a producer has gone.
@@ -312,6 +315,16 @@ func (c *partitionerClient) Partition(ctx context.Context, in *PartitionRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PartitionReply)
 	err := c.cc.Invoke(ctx, Partitioner_Partition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *partitionerClient) PartitionKeys(ctx context.Context, in *PartitionKeysRequest, opts ...grpc.CallOption) (*PartitionKeysReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PartitionKeysReply)
+	err := c.cc.Invoke(ctx, Partitioner_PartitionKeys_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -354,6 +367,8 @@ func (c *partitionerClient) Forget(ctx context.Context, in *ForgetRequest, opts 
 type PartitionerServer interface {
 	// Partition places a batch of records of one topic.
 	Partition(context.Context, *PartitionRequest) (*PartitionReply, error)
+	// PartitionKeys places keys, by themselves, with the capability key-only.
+	PartitionKeys(context.Context, *PartitionKeysRequest) (*PartitionKeysReply, error)
 	// Rule answers the rule for a topic with so many partitions.
 	Rule(context.Context, *RuleRequest) (*RuleReply, error)
 	// Forget says that a producer has gone.
@@ -370,6 +385,9 @@ type UnimplementedPartitionerServer struct{}
 
 func (UnimplementedPartitionerServer) Partition(context.Context, *PartitionRequest) (*PartitionReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Partition not implemented")
+}
+func (UnimplementedPartitionerServer) PartitionKeys(context.Context, *PartitionKeysRequest) (*PartitionKeysReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method PartitionKeys not implemented")
 }
 func (UnimplementedPartitionerServer) Rule(context.Context, *RuleRequest) (*RuleReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rule not implemented")
@@ -412,6 +430,24 @@ func _Partitioner_Partition_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PartitionerServer).Partition(ctx, req.(*PartitionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Partitioner_PartitionKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PartitionKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PartitionerServer).PartitionKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Partitioner_PartitionKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PartitionerServer).PartitionKeys(ctx, req.(*PartitionKeysRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -462,6 +498,10 @@ var Partitioner_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Partition",
 			Handler:    _Partitioner_Partition_Handler,
+		},
+		{
+			MethodName: "PartitionKeys",
+			Handler:    _Partitioner_PartitionKeys_Handler,
 		},
 		{
 			MethodName: "Rule",
