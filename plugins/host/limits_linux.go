@@ -1,0 +1,134 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// limits are what a plugin may have.
+//
+// Memory is bounded by a cgroup (v2) below the broker's own where the broker may make
+// one: the kernel kills the plugin at the limit. GOMEMLIMIT is set as well, or instead, so
+// that a plugin in Go collects garbage before it comes to that.
+type limits struct {
+	s     *Spec
+	log   *slog.Logger
+	group string   // the cgroup's directory; empty when there is none
+	dir   *os.File // the same, open
+}
+
+func newLimits(s *Spec, log *slog.Logger) *limits {
+	l := &limits{s: s, log: log}
+	if s.Memory > 0 {
+		if err := l.makeGroup(); err != nil {
+			log.Warn("the plugin's memory is bounded by GOMEMLIMIT alone: no cgroup could be made for it", "error", err)
+		}
+	}
+	return l
+}
+
+var errNoCgroup = errors.New("there is no cgroup (v2) of the broker's own with a memory controller")
+
+// makeGroup makes a cgroup below that of the broker.
+func (l *limits) makeGroup() error {
+	const root = "/sys/fs/cgroup"
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return fmt.Errorf("find the broker's cgroup: %w", err)
+	}
+	var parent string
+	for line := range strings.Lines(string(own)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			parent = filepath.Join(root, path)
+		}
+	}
+	controllers, err := os.ReadFile(filepath.Join(parent, "cgroup.subtree_control"))
+	if parent == "" || err != nil || !strings.Contains(string(controllers), "memory") {
+		return errNoCgroup
+	}
+	group := filepath.Join(parent, fmt.Sprintf("millrace-plugin-%s-%d", l.s.Name, os.Getpid()))
+	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make a cgroup: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(group, "memory.max"), []byte(strconv.FormatInt(l.s.Memory, 10)), 0); err != nil {
+		_ = os.Remove(group) // the first error counts
+		return fmt.Errorf("set the cgroup's memory.max: %w", err)
+	}
+	dir, err := os.Open(group)
+	if err != nil {
+		_ = os.Remove(group)
+		return fmt.Errorf("open the cgroup: %w", err)
+	}
+	l.group, l.dir = group, dir
+	return nil
+}
+
+// environment is what the limits add to it.
+func (l *limits) environment() []string {
+	if l.s.Memory == 0 {
+		return nil
+	}
+	// A tenth is left for what Go does not count.
+	return []string{"GOMEMLIMIT=" + strconv.FormatInt(l.s.Memory-l.s.Memory/10, 10)}
+}
+
+// attributes start the process in a group of its own, to be killed when the broker dies.
+func (l *limits) attributes() *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if l.dir != nil {
+		a.UseCgroupFD, a.CgroupFD = true, int(l.dir.Fd())
+	}
+	return a
+}
+
+// apply sets the limits of a running process.
+func (l *limits) apply(pid int) {
+	if n := l.s.OpenFiles; n > 0 {
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(n), Max: uint64(n)}, nil); err != nil {
+			l.log.Warn("cannot limit the plugin's open files", "limit", n, "error", err)
+		}
+	}
+	if n := l.s.Nice; n != 0 {
+		if err := unix.Setpriority(unix.PRIO_PGRP, pid, n); err != nil {
+			l.log.Warn("cannot set the plugin's priority", "nice", n, "error", err)
+		}
+	}
+}
+
+// remove frees the cgroup, after the process has ended.
+func (l *limits) remove() {
+	if l.dir == nil {
+		return
+	}
+	_ = l.dir.Close() // only a handle
+	// What the plugin has started may be in it still.
+	_ = os.WriteFile(filepath.Join(l.group, "cgroup.kill"), []byte("1"), 0)
+	if err := os.Remove(l.group); err != nil {
+		l.log.Debug("a plugin's cgroup is left", "dir", l.group, "error", err)
+	}
+	l.dir = nil
+}
+
+// killGroup kills a process and its process group.
+func killGroup(p *os.Process) {
+	_ = syscall.Kill(-p.Pid, syscall.SIGKILL) // gone is as good
+	_ = p.Kill()
+}
+
+// lifeline makes the socket by whose end a plugin sees that the broker is dead.
+func lifeline() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the plugin's lifeline: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "lifeline"), os.NewFile(uintptr(fds[1]), "lifeline of the plugin"), nil
+}

@@ -1,0 +1,282 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/millrace/millrace/core"
+	pb "github.com/millrace/millrace/plugins/proto/v0"
+	"github.com/millrace/millrace/plugins/remote"
+)
+
+// State is how a plugin does.
+type State string
+
+// The states of a plugin.
+const (
+	Starting State = "starting"
+	Running  State = "running"
+	Waiting  State = "waiting to restart"
+	Failed   State = "failed"
+	Stopped  State = "stopped"
+)
+
+// ErrOpen says that a component is left alone after too many failures.
+var ErrOpen = errors.New("the plugin failed too often and is left alone for a while")
+
+// ErrFailed says that a plugin does not run and will not be started by itself.
+var ErrFailed = errors.New("the plugin has failed too often and is not started again by itself: millrace plugins restart")
+
+// plugin is one plugin with the process that runs.
+type plugin struct {
+	spec    Spec
+	log     *slog.Logger
+	clock   core.Clock
+	version string
+	// settings are the values of the components' settings, by their names.
+	settings func(name string) (string, bool)
+
+	ask  chan request
+	done chan struct{} // supervise has ended
+
+	mu         sync.Mutex
+	cur        *process      // the one that calls go to; nil when there is none
+	generation uint64        // of cur; grows with each
+	changed    chan struct{} // closed when cur or state changes
+	state      State
+	lastErr    error
+	since      time.Time
+	breakers   map[remote.Name]*breaker
+	offer      *pb.DescribeReply // the first one: what the broker was assembled with
+
+	restarts, calls, failures, retries, fallbacks, lies atomic.Uint64
+}
+
+// request is what an operator asks of the supervisor.
+type request struct {
+	reload bool // only when the new process is good; else kill and start
+	answer chan error
+}
+
+func newPlugin(s Spec, o *Options) *plugin {
+	return &plugin{
+		spec: s, log: o.Log.With("plugin", s.Name), clock: o.Clock, version: o.BrokerVersion, settings: o.Settings,
+		ask: make(chan request), done: make(chan struct{}), changed: make(chan struct{}),
+		state: Starting, breakers: map[remote.Name]*breaker{},
+	}
+}
+
+// first starts the plugin for the first time and learns what it offers. Nothing is
+// retried: a plugin that does not start keeps the broker from starting, as any mistake in
+// the settings does.
+func (p *plugin) first(ctx context.Context) error {
+	proc, err := launch(ctx, &p.spec, p.log, p.clock, p.version)
+	if err != nil {
+		p.set(nil, Failed, err)
+		return err
+	}
+	if err := p.configure(ctx, proc); err != nil {
+		proc.kill()
+		p.set(nil, Failed, err)
+		return err
+	}
+	p.offer = proc.describe
+	p.set(proc, Running, nil)
+	return nil
+}
+
+// configure makes the components of a new process ready. Those that the broker was
+// assembled with must be among them.
+func (p *plugin) configure(ctx context.Context, proc *process) error {
+	if p.offer != nil {
+		for _, want := range p.offer.Components {
+			if !slices.ContainsFunc(proc.describe.Components, func(c *pb.Component) bool { return sameComponent(c, want) }) {
+				return fmt.Errorf("the plugin %s no longer offers the %s %q as it did when the broker started: restart the broker to change what a plugin offers",
+					p.spec.Name, remote.SeamName(want.Seam), want.Name)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.spec.StartTimeout)
+	defer cancel()
+	for _, c := range proc.describe.Components {
+		req := &pb.ConfigureRequest{Seam: c.Seam, Component: c.Name, Settings: map[string]string{}}
+		for _, s := range c.Settings {
+			if v, ok := p.settings(s.Name); ok {
+				req.Settings[s.Name] = v
+			}
+		}
+		reply, err := pb.NewPluginClient(proc.conn).Configure(ctx, req)
+		if err != nil {
+			return fmt.Errorf("configure the %s %q of the plugin %s: %w", remote.SeamName(c.Seam), c.Name, p.spec.Name, err)
+		}
+		if len(reply.Problems) > 0 {
+			return fmt.Errorf("the %s %q of the plugin %s refuses its settings: %s: %w",
+				remote.SeamName(c.Seam), c.Name, p.spec.Name, strings.Join(reply.Problems, "; "), core.ErrInvalidConfig)
+		}
+	}
+	return nil
+}
+
+// sameComponent reports whether two descriptions are of one and the same kind.
+func sameComponent(a, b *pb.Component) bool {
+	return a.Seam == b.Seam && a.Name == b.Name && a.Codec == b.Codec && slices.Equal(a.Capabilities, b.Capabilities)
+}
+
+// set publishes a state. The process that calls go to is replaced by proc.
+func (p *plugin) set(proc *process, state State, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if proc != p.cur {
+		p.cur = proc
+		if proc != nil {
+			p.generation++
+			for _, b := range p.breakers {
+				b.forget()
+			}
+		}
+	}
+	if state != p.state {
+		p.since = p.clock.Now()
+	}
+	p.state = state
+	if err != nil {
+		p.lastErr = err
+	}
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// acquire waits for a process of a generation after the given one and counts a call of
+// it.
+func (p *plugin) acquire(ctx context.Context, after uint64) (*process, uint64, error) {
+	for {
+		p.mu.Lock()
+		proc, generation, state, changed, last := p.cur, p.generation, p.state, p.changed, p.lastErr
+		if proc != nil && generation > after {
+			proc.calls.Add(1) // under mu, so that stop does not miss it
+			p.mu.Unlock()
+			return proc, generation, nil
+		}
+		p.mu.Unlock()
+		switch state {
+		case Failed:
+			return nil, 0, fmt.Errorf("plugin %s: %w (last: %w)", p.spec.Name, ErrFailed, last)
+		case Stopped:
+			return nil, 0, fmt.Errorf("plugin %s: %w", p.spec.Name, core.ErrClosed)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, 0, fmt.Errorf("wait for the plugin %s, which is %s: %w", p.spec.Name, state, ctx.Err())
+		}
+	}
+}
+
+// timeout bounds a call of a component.
+func (p *plugin) timeout(n remote.Name) time.Duration {
+	switch {
+	case p.spec.CallTimeout > 0:
+		return p.spec.CallTimeout
+	case n.Seam == pb.Seam_SEAM_PARTITIONER:
+		return 2 * time.Second
+	case n.Seam == pb.Seam_SEAM_COMPRESSION:
+		return 5 * time.Second
+	default:
+		return time.Minute
+	}
+}
+
+func (p *plugin) breaker(n remote.Name) *breaker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.breakers[n]
+	if b == nil {
+		b = &breaker{clock: p.clock, failures: p.spec.BreakerFailures, reset: p.spec.BreakerReset}
+		p.breakers[n] = b
+	}
+	return b
+}
+
+// Call implements remote.Link.
+func (p *plugin) Call(ctx context.Context, n remote.Name, f func(context.Context, grpc.ClientConnInterface) error) error {
+	b := p.breaker(n)
+	if !b.allow() {
+		return fmt.Errorf("%s: %w", n, ErrOpen)
+	}
+	p.calls.Add(1)
+	err := p.call(ctx, n, f)
+	refused := status.Code(err) == codes.InvalidArgument
+	if ctx.Err() != nil && err != nil {
+		return err // it says nothing of the plugin
+	}
+	if err != nil && !refused {
+		p.failures.Add(1)
+	}
+	switch opened, closed := b.done(err != nil && !refused); {
+	case opened:
+		p.log.Error("a component of the plugin failed too often and is left alone; the built-in does its work meanwhile",
+			"component", n.String(), "for", p.spec.BreakerReset, "error", err)
+	case closed:
+		p.log.Info("a component of the plugin works again", "component", n.String())
+	}
+	return err
+}
+
+// call makes a call, and once more where the first process died under it or could not.
+func (p *plugin) call(ctx context.Context, n remote.Name, f func(context.Context, grpc.ClientConnInterface) error) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout(n))
+	defer cancel()
+	generation, err := p.once(ctx, 0, f)
+	if err == nil || generation == 0 || ctx.Err() != nil || errors.Is(err, remote.ErrNonsense) || !remote.Again(err) {
+		return err
+	}
+	p.retries.Add(1)
+	after := uint64(0)
+	if status.Code(err) == codes.Unavailable {
+		after = generation // that process is dead
+	}
+	_, err = p.once(ctx, after, f)
+	return err
+}
+
+// once makes a call to a process after a generation and answers which one it was; 0
+// when there was none.
+func (p *plugin) once(ctx context.Context, after uint64, f func(context.Context, grpc.ClientConnInterface) error) (uint64, error) {
+	proc, generation, err := p.acquire(ctx, after)
+	if err != nil {
+		return 0, err
+	}
+	defer proc.calls.Done()
+	return generation, f(ctx, proc.conn)
+}
+
+// Lied implements remote.Link.
+func (p *plugin) Lied(n remote.Name, err error) {
+	p.lies.Add(1)
+	p.log.Error("the plugin's answer makes no sense and is not followed", "component", n.String(), "error", err)
+}
+
+// FellBack implements remote.Link.
+func (p *plugin) FellBack(n remote.Name, err error) {
+	p.fallbacks.Add(1)
+	if !errors.Is(err, ErrOpen) {
+		p.log.Warn("the built-in did the work of the plugin", "component", n.String(), "error", err)
+	}
+}
+
+// jitter spreads the starts of plugins that died together.
+func jitter(d time.Duration) time.Duration {
+	return d + rand.N(d/4+1) //nolint:gosec // spreads pauses, guards nothing
+}
