@@ -18,9 +18,7 @@ import (
 // Options are what Open takes.
 type Options struct {
 	Plugins []Spec
-	// Settings answers the values of the components' own settings.
-	Settings func(name string) (string, bool)
-	Log      *slog.Logger
+	Log     *slog.Logger
 	Clock    core.Clock
 	// BrokerVersion is told to the plugins.
 	BrokerVersion string
@@ -41,7 +39,7 @@ type Host struct {
 }
 
 // Open starts the plugins, side by side, and learns what they offer. When one does not
-// start, or refuses its settings, all are ended and the error says which and why.
+// start all are ended, and the error says which and why. Configure comes next.
 func Open(ctx context.Context, o Options) (*Host, error) {
 	h := &Host{o: o}
 	errs := make([]error, len(o.Plugins))
@@ -69,26 +67,25 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	return h, nil
 }
 
+// Configure makes the components ready: settings answers the values of their own
+// settings, now and after each restart. Call it once, before anything is asked of them.
+// An error says which component refuses what.
+func (h *Host) Configure(ctx context.Context, settings func(name string) (string, bool)) error {
+	errs := make([]error, len(h.plugins))
+	var wg sync.WaitGroup
+	for i, p := range h.plugins {
+		wg.Go(func() { errs[i] = p.configureFirst(ctx, settings) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
 // Close ends the plugins, side by side: each is asked first, and killed when it takes
 // longer than its settings allow. Calls fail with core.ErrClosed afterwards. Safe to call
 // twice.
 func (h *Host) Close() {
 	h.cancel()
 	h.wg.Wait()
-}
-
-// Settings are those of the plugins themselves, for the table of settings.
-func (h *Host) Settings() []core.SettingDef {
-	defs := []core.SettingDef{DirSettingDef()}
-	for _, p := range h.plugins {
-		defs = append(defs, settingDefs(p.spec.Name)...)
-	}
-	return defs
-}
-
-// DirSettingDef describes plugins.dir.
-func DirSettingDef() core.SettingDef {
-	return core.SettingDef{Name: DirSetting, Type: "string", Doc: "A directory whose executable files are all plugins, each called as its file is, without millrace-plugin- at the front. Their settings are plugin.NAME.*."}
 }
 
 // Partitioners are those that the plugins offer.
@@ -191,7 +188,7 @@ func doc(p *plugin, c *pb.Component) string { return c.Doc + " (plugin " + p.spe
 func defs(c *pb.Component) []core.SettingDef {
 	var out []core.SettingDef
 	for _, s := range c.Settings {
-		out = append(out, core.SettingDef{Name: s.Name, Type: s.Type, Default: s.Default, Doc: s.Doc})
+		out = append(out, core.SettingDef{Name: s.Name, Type: s.Type, Default: s.Default, Doc: s.Doc, Topic: s.Topic})
 	}
 	return out
 }

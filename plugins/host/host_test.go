@@ -103,11 +103,12 @@ func open(t testing.TB, s map[string]string) (*host.Host, *logged, error) {
 	}
 	log := &logged{}
 	h, err := host.Open(t.Context(), host.Options{
-		Plugins: specs, Settings: get, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Plugins: specs, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Clock: core.SystemClock{}, BrokerVersion: "test", Partitioners: reg, Retentions: retentions, Compressors: &compressors,
 	})
 	if err == nil {
 		t.Cleanup(h.Close)
+		err = h.Configure(t.Context(), get)
 	}
 	return h, log, err
 }

@@ -45,9 +45,6 @@ type plugin struct {
 	log     *slog.Logger
 	clock   core.Clock
 	version string
-	// settings are the values of the components' settings, by their names.
-	settings func(name string) (string, bool)
-
 	ask  chan request
 	done chan struct{} // supervise has ended
 
@@ -60,6 +57,9 @@ type plugin struct {
 	since      time.Time
 	breakers   map[remote.Name]*breaker
 	offer      *pb.DescribeReply // the first one: what the broker was assembled with
+	// settings are the values of the components' settings, by their names; nil before
+	// Configure.
+	settings func(name string) (string, bool)
 
 	restarts, calls, failures, retries, fallbacks, lies atomic.Uint64
 }
@@ -72,7 +72,7 @@ type request struct {
 
 func newPlugin(s Spec, o *Options) *plugin {
 	return &plugin{
-		spec: s, log: o.Log.With("plugin", s.Name), clock: o.Clock, version: o.BrokerVersion, settings: o.Settings,
+		spec: s, log: o.Log.With("plugin", s.Name), clock: o.Clock, version: o.BrokerVersion,
 		ask: make(chan request), done: make(chan struct{}), changed: make(chan struct{}),
 		state: Starting, breakers: map[remote.Name]*breaker{},
 	}
@@ -87,14 +87,27 @@ func (p *plugin) first(ctx context.Context) error {
 		p.set(nil, Failed, err)
 		return err
 	}
-	if err := p.configure(ctx, proc); err != nil {
-		proc.kill()
-		p.set(nil, Failed, err)
-		return err
-	}
 	p.offer = proc.describe
 	p.set(proc, Running, nil)
 	return nil
+}
+
+// configureFirst makes the components ready for the first time.
+func (p *plugin) configureFirst(ctx context.Context, settings func(string) (string, bool)) error {
+	p.mu.Lock()
+	p.settings = settings
+	p.mu.Unlock()
+	proc, generation, err := p.acquire(ctx, 0)
+	if err != nil {
+		return err
+	}
+	err = p.configure(ctx, proc)
+	proc.calls.Done()
+	if status.Code(err) == codes.Unavailable {
+		// The process has died since it was started; the next one is configured by its start.
+		_, err = p.once(ctx, generation, func(context.Context, grpc.ClientConnInterface) error { return nil })
+	}
+	return err
 }
 
 // configure makes the components of a new process ready. Those that the broker was
@@ -108,12 +121,18 @@ func (p *plugin) configure(ctx context.Context, proc *process) error {
 			}
 		}
 	}
+	p.mu.Lock()
+	settings := p.settings
+	p.mu.Unlock()
+	if settings == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, p.spec.StartTimeout)
 	defer cancel()
 	for _, c := range proc.describe.Components {
 		req := &pb.ConfigureRequest{Seam: c.Seam, Component: c.Name, Settings: map[string]string{}}
 		for _, s := range c.Settings {
-			if v, ok := p.settings(s.Name); ok {
+			if v, ok := settings(s.Name); ok {
 				req.Settings[s.Name] = v
 			}
 		}

@@ -84,8 +84,8 @@ const DirSetting = "plugins.dir"
 // prefix of a plugin's settings.
 const prefix = "plugin."
 
-// settingDefs are those of one plugin, for the table of settings.
-func settingDefs(name string) []core.SettingDef {
+// SettingDefs are those of the plugin of that name, for people.
+func SettingDefs(name string) []core.SettingDef {
 	d := func(key, typ, def, doc string) core.SettingDef {
 		return core.SettingDef{Name: prefix + name + "." + key, Type: typ, Default: def, Doc: doc}
 	}
@@ -225,7 +225,7 @@ func (r *reading) yes(key string) bool {
 
 // standard is a setting's default, from the one list that has it.
 func (r *reading) standard(key string) string {
-	for _, d := range settingDefs(r.name) {
+	for _, d := range SettingDefs(r.name) {
 		if d.Name == prefix+r.name+"."+key {
 			return d.Default
 		}
@@ -239,7 +239,7 @@ func readSpec(name, path string, keys []string, get func(string) (string, bool))
 		r.errs = append(r.errs, fmt.Errorf("plugin.%s: a plugin's name has small letters, digits, - and _ only: %w", name, core.ErrInvalidConfig))
 	}
 	known := map[string]bool{}
-	for _, d := range settingDefs(name) {
+	for _, d := range SettingDefs(name) {
 		known[strings.TrimPrefix(d.Name, prefix+name+".")] = true
 	}
 	for _, key := range keys {

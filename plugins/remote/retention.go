@@ -40,6 +40,9 @@ func NewRetention(o RetentionOptions) core.Retention {
 	}
 }
 
+// IgnoresCommits implements core.IgnoresCommits.
+func (r *retention) IgnoresCommits() bool { return !r.committed }
+
 // Decide implements core.Retention.
 func (r *retention) Decide(ctx context.Context, logs []core.LogView) ([]core.Decision, error) {
 	if len(logs) == 0 {

@@ -113,7 +113,7 @@ func appendComponents[T any](out []*pb.Component, seam pb.Seam, cs []Component[T
 	for _, c := range cs {
 		pc := &pb.Component{Seam: seam, Name: c.Name, Doc: c.Doc, Codec: int32(c.Codec)}
 		for _, d := range c.Settings {
-			pc.Settings = append(pc.Settings, &pb.Setting{Name: d.Name, Type: d.Type, Default: d.Default, Doc: d.Doc})
+			pc.Settings = append(pc.Settings, &pb.Setting{Name: d.Name, Type: d.Type, Default: d.Default, Doc: d.Doc, Topic: d.Topic})
 		}
 		for _, name := range c.Capabilities {
 			pc.Capabilities = append(pc.Capabilities, string(name))

@@ -382,8 +382,11 @@ type Setting struct {
 	// string, int, long, double, boolean, duration (milliseconds) or list (by commas).
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// In the notation of server.properties.
-	Default       string `protobuf:"bytes,3,opt,name=default,proto3" json:"default,omitempty"`
-	Doc           string `protobuf:"bytes,4,opt,name=doc,proto3" json:"doc,omitempty"`
+	Default string `protobuf:"bytes,3,opt,name=default,proto3" json:"default,omitempty"`
+	Doc     string `protobuf:"bytes,4,opt,name=doc,proto3" json:"doc,omitempty"`
+	// A topic may have a value of its own; it comes with what the component is asked about the
+	// topic (TopicConfig), and the broker's counts where it has none.
+	Topic         bool `protobuf:"varint,5,opt,name=topic,proto3" json:"topic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -444,6 +447,13 @@ func (x *Setting) GetDoc() string {
 		return x.Doc
 	}
 	return ""
+}
+
+func (x *Setting) GetTopic() bool {
+	if x != nil {
+		return x.Topic
+	}
+	return false
 }
 
 type ConfigureRequest struct {
@@ -2344,12 +2354,13 @@ const file_plugin_proto_rawDesc = "" +
 	"\x03doc\x18\x03 \x01(\tR\x03doc\x127\n" +
 	"\bsettings\x18\x04 \x03(\v2\x1b.millrace.plugin.v0.SettingR\bsettings\x12\"\n" +
 	"\fcapabilities\x18\x05 \x03(\tR\fcapabilities\x12\x14\n" +
-	"\x05codec\x18\x06 \x01(\x05R\x05codec\"]\n" +
+	"\x05codec\x18\x06 \x01(\x05R\x05codec\"s\n" +
 	"\aSetting\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
 	"\adefault\x18\x03 \x01(\tR\adefault\x12\x10\n" +
-	"\x03doc\x18\x04 \x01(\tR\x03doc\"\xeb\x01\n" +
+	"\x03doc\x18\x04 \x01(\tR\x03doc\x12\x14\n" +
+	"\x05topic\x18\x05 \x01(\bR\x05topic\"\xeb\x01\n" +
 	"\x10ConfigureRequest\x12,\n" +
 	"\x04seam\x18\x01 \x01(\x0e2\x18.millrace.plugin.v0.SeamR\x04seam\x12\x1c\n" +
 	"\tcomponent\x18\x02 \x01(\tR\tcomponent\x12N\n" +
