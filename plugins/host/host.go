@@ -67,14 +67,15 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	return h, nil
 }
 
-// Configure makes the components ready: settings answers the values of their own
-// settings, now and after each restart. Call it once, before anything is asked of them.
-// An error says which component refuses what.
-func (h *Host) Configure(ctx context.Context, settings func(name string) (string, bool)) error {
+// Configure makes the components ready: env.Settings answers the values of their own
+// settings, now and after each restart, and env.Log, when there is one, takes the place of
+// Options.Log. Call it once, before anything is asked of the components. An error says
+// which component refuses what.
+func (h *Host) Configure(ctx context.Context, env core.Env) error {
 	errs := make([]error, len(h.plugins))
 	var wg sync.WaitGroup
 	for i, p := range h.plugins {
-		wg.Go(func() { errs[i] = p.configureFirst(ctx, settings) })
+		wg.Go(func() { errs[i] = p.configureFirst(ctx, env) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

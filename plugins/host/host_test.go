@@ -108,7 +108,7 @@ func open(t testing.TB, s map[string]string) (*host.Host, *logged, error) {
 	})
 	if err == nil {
 		t.Cleanup(h.Close)
-		err = h.Configure(t.Context(), get)
+		err = h.Configure(t.Context(), core.Env{Settings: get})
 	}
 	return h, log, err
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/core"
@@ -19,7 +20,7 @@ import (
 // hashicorp/go-hclog writes keep their level and fields; others are what they are. A
 // flood is cut off and counted. Safe for concurrent use.
 type lineLog struct {
-	log   *slog.Logger
+	log   *atomic.Pointer[slog.Logger]
 	clock core.Clock
 
 	mu      sync.Mutex
@@ -68,7 +69,7 @@ func (l *lineLog) line(line []byte) {
 	now := l.clock.Now()
 	if now.Sub(l.window) >= time.Second {
 		if l.dropped > 0 {
-			l.log.Warn("the plugin printed too much; lines were left out", "lines", l.dropped)
+			l.log.Load().Warn("the plugin printed too much; lines were left out", "lines", l.dropped)
 		}
 		l.window, l.lines, l.dropped = now, 0, 0
 	}
@@ -77,7 +78,7 @@ func (l *lineLog) line(line []byte) {
 		return
 	}
 	level, msg, attrs := parseLine(line)
-	l.log.LogAttrs(context.Background(), level, msg, attrs...)
+	l.log.Load().LogAttrs(context.Background(), level, msg, attrs...)
 }
 
 // parseLine takes a line of go-hclog's JSON apart.

@@ -42,7 +42,7 @@ var ErrFailed = errors.New("the plugin has failed too often and is not started a
 // plugin is one plugin with the process that runs.
 type plugin struct {
 	spec    Spec
-	log     *slog.Logger
+	log     atomic.Pointer[slog.Logger]
 	clock   core.Clock
 	version string
 	ask  chan request
@@ -71,18 +71,23 @@ type request struct {
 }
 
 func newPlugin(s Spec, o *Options) *plugin {
-	return &plugin{
-		spec: s, log: o.Log.With("plugin", s.Name), clock: o.Clock, version: o.BrokerVersion,
+	p := &plugin{
+		spec: s, clock: o.Clock, version: o.BrokerVersion,
 		ask: make(chan request), done: make(chan struct{}), changed: make(chan struct{}),
 		state: Starting, breakers: map[remote.Name]*breaker{},
 	}
+	p.logTo(o.Log)
+	return p
 }
+
+// logTo lets everything be logged there from now on.
+func (p *plugin) logTo(log *slog.Logger) { p.log.Store(log.With("plugin", p.spec.Name)) }
 
 // first starts the plugin for the first time and learns what it offers. Nothing is
 // retried: a plugin that does not start keeps the broker from starting, as any mistake in
 // the settings does.
 func (p *plugin) first(ctx context.Context) error {
-	proc, err := launch(ctx, &p.spec, p.log, p.clock, p.version)
+	proc, err := launch(ctx, &p.spec, &p.log, p.clock, p.version)
 	if err != nil {
 		p.set(nil, Failed, err)
 		return err
@@ -93,9 +98,12 @@ func (p *plugin) first(ctx context.Context) error {
 }
 
 // configureFirst makes the components ready for the first time.
-func (p *plugin) configureFirst(ctx context.Context, settings func(string) (string, bool)) error {
+func (p *plugin) configureFirst(ctx context.Context, env core.Env) error {
+	if env.Log != nil {
+		p.logTo(env.Log)
+	}
 	p.mu.Lock()
-	p.settings = settings
+	p.settings = env.Settings
 	p.mu.Unlock()
 	proc, generation, err := p.acquire(ctx, 0)
 	if err != nil {
@@ -245,10 +253,10 @@ func (p *plugin) Call(ctx context.Context, n remote.Name, f func(context.Context
 	}
 	switch opened, closed := b.done(err != nil && !refused); {
 	case opened:
-		p.log.Error("a component of the plugin failed too often and is left alone; the built-in does its work meanwhile",
+		p.log.Load().Error("a component of the plugin failed too often and is left alone; the built-in does its work meanwhile",
 			"component", n.String(), "for", p.spec.BreakerReset, "error", err)
 	case closed:
-		p.log.Info("a component of the plugin works again", "component", n.String())
+		p.log.Load().Info("a component of the plugin works again", "component", n.String())
 	}
 	return err
 }
@@ -284,14 +292,14 @@ func (p *plugin) once(ctx context.Context, after uint64, f func(context.Context,
 // Lied implements remote.Link.
 func (p *plugin) Lied(n remote.Name, err error) {
 	p.lies.Add(1)
-	p.log.Error("the plugin's answer makes no sense and is not followed", "component", n.String(), "error", err)
+	p.log.Load().Error("the plugin's answer makes no sense and is not followed", "component", n.String(), "error", err)
 }
 
 // FellBack implements remote.Link.
 func (p *plugin) FellBack(n remote.Name, err error) {
 	p.fallbacks.Add(1)
 	if !errors.Is(err, ErrOpen) {
-		p.log.Warn("the built-in did the work of the plugin", "component", n.String(), "error", err)
+		p.log.Load().Warn("the built-in did the work of the plugin", "component", n.String(), "error", err)
 	}
 }
 

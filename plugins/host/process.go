@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -35,7 +36,7 @@ type process struct {
 }
 
 // launch starts the program and asks what it offers. What it prints goes to log.
-func launch(ctx context.Context, s *Spec, log *slog.Logger, clock core.Clock, version string) (*process, error) {
+func launch(ctx context.Context, s *Spec, log *atomic.Pointer[slog.Logger], clock core.Clock, version string) (*process, error) {
 	if err := verify(s); err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func launch(ctx context.Context, s *Spec, log *slog.Logger, clock core.Clock, ve
 		VersionedPlugins: map[int]goplugin.PluginSet{remote.Version: remote.HostSet()},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			r, err := newRunner(s, cmd, version, log)
+			r, err := newRunner(s, cmd, version, log.Load())
 			p.run = r
 			return r, err
 		},

@@ -57,12 +57,12 @@ func (p *plugin) supervise(ctx context.Context) {
 		p.set(nil, Starting, nil)
 		next, err := p.start(ctx)
 		if err != nil {
-			p.log.Error("cannot start the plugin", "error", err, "failures", failures)
+			p.log.Load().Error("cannot start the plugin", "error", err, "failures", failures)
 			p.set(nil, Waiting, err)
 			continue
 		}
 		p.restarts.Add(1)
-		p.log.Info("the plugin runs again", "pid", next.pid, "restarts", p.restarts.Load())
+		p.log.Load().Info("the plugin runs again", "pid", next.pid, "restarts", p.restarts.Load())
 		p.set(next, Running, nil)
 	}
 }
@@ -75,7 +75,7 @@ func (p *plugin) current() *process {
 
 // start launches and configures a new process.
 func (p *plugin) start(ctx context.Context) (*process, error) {
-	proc, err := launch(ctx, &p.spec, p.log, p.clock, p.version)
+	proc, err := launch(ctx, &p.spec, &p.log, p.clock, p.version)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (p *plugin) watch(ctx context.Context, proc *process) outcome {
 			return closing
 		case <-proc.exited():
 			err := fmt.Errorf("the plugin's process %d is gone: %s", proc.pid, proc.run.ended())
-			p.log.Error("the plugin died; it is started again", "pid", proc.pid, "how", proc.run.ended())
+			p.log.Load().Error("the plugin died; it is started again", "pid", proc.pid, "how", proc.run.ended())
 			p.set(nil, Waiting, err)
 			proc.kill()
 			return ended
@@ -105,7 +105,7 @@ func (p *plugin) watch(ctx context.Context, proc *process) outcome {
 			if err := p.examine(ctx, proc); err == nil {
 				bad = 0
 			} else if bad++; bad >= sick && ctx.Err() == nil {
-				p.log.Error("the plugin does not answer; it is killed and started again", "pid", proc.pid, "error", err)
+				p.log.Load().Error("the plugin does not answer; it is killed and started again", "pid", proc.pid, "error", err)
 				p.set(nil, Waiting, errUnhealthy)
 				proc.kill()
 				return ended
@@ -140,7 +140,7 @@ func (p *plugin) replace(ctx context.Context, old *process, reload bool) error {
 	if reload {
 		what = "reloaded"
 	}
-	p.log.Info("the plugin was "+what, "pid", next.pid, "old", old.pid, "version", next.describe.GetVersion())
+	p.log.Load().Info("the plugin was "+what, "pid", next.pid, "old", old.pid, "version", next.describe.GetVersion())
 	p.drain(ctx, old)
 	return nil
 }
@@ -150,7 +150,7 @@ func (p *plugin) drain(ctx context.Context, old *process) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.spec.StopTimeout)
 	defer cancel()
 	if err := old.stop(ctx); err != nil {
-		p.log.Warn("the plugin did not end by itself", "pid", old.pid, "error", err)
+		p.log.Load().Warn("the plugin did not end by itself", "pid", old.pid, "error", err)
 	}
 }
 
@@ -164,7 +164,7 @@ func (p *plugin) close(ctx context.Context, proc *process) {
 // answers false when the host closes meanwhile.
 func (p *plugin) pause(ctx context.Context, failures *int) bool {
 	if *failures > p.spec.Restarts {
-		p.log.Error("the plugin has failed too often; it is started again when somebody says millrace plugins restart",
+		p.log.Load().Error("the plugin has failed too often; it is started again when somebody says millrace plugins restart",
 			"failures", *failures-1, "plugin", p.spec.Name)
 		p.set(nil, Failed, nil)
 		select {
