@@ -83,6 +83,9 @@ func implementation(pkg string) string {
 // folder is the first two elements of a path: one implementation with the packages
 // below it.
 func folder(pkg string) string {
+	if strings.HasPrefix(pkg, "plugins/") {
+		return "plugins" // one implementation, of all seams
+	}
 	parts := strings.SplitN(pkg, "/", 3)
 	return strings.Join(parts[:min(2, len(parts))], "/")
 }

@@ -7,9 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/dig"
 	"go.uber.org/fx"
 
@@ -37,18 +39,35 @@ type Options struct {
 	// LogOutput is where the logger that the settings describe writes: standard
 	// error when nil.
 	LogOutput io.Writer
+	// Companions live as long as the broker: the host of its plugins.
+	Companions []Companion
+}
+
+// Companion is something beside the assembly that makes parts of it, and lives as long
+// as the broker.
+type Companion interface {
+	// Configure is called by New when the settings are known. An error is New's.
+	Configure(ctx context.Context, env core.Env) error
+	// Pages are served at http.listener, by patterns of http.ServeMux.
+	Pages() map[string]http.Handler
+	// Collector is shown among the metrics; nil is none.
+	Collector() prometheus.Collector
+	// Close is called once everything else has stopped, and when New fails.
+	Close()
 }
 
 // Broker is a whole broker. Make it with New; Start it once.
 type Broker struct {
-	app     *fx.App
-	log     *slog.Logger
-	network *network
-	member  *member
-	web     *web
-	store   *store
-	halt    *halt
-	metrics *telemetry.Metrics
+	app      *fx.App
+	log      *slog.Logger
+	network  *network
+	member   *member
+	web      *web
+	store    *store
+	halt     *halt
+	metrics  *telemetry.Metrics
+	settings *settings
+	options  Options
 
 	stopOnce sync.Once
 	stopErr  error
@@ -64,7 +83,7 @@ func New(o Options) (*Broker, error) {
 	if o.LogOutput == nil {
 		o.LogOutput = os.Stderr
 	}
-	b := &Broker{}
+	b := &Broker{options: o}
 	b.app = fx.New(
 		fx.NopLogger,
 		fx.Supply(o),
@@ -75,12 +94,39 @@ func New(o Options) (*Broker, error) {
 		),
 		fx.Invoke(attachSources, attachISR),
 		fx.Options(o.Parts...),
-		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member, &b.halt, &b.metrics),
+		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member, &b.halt, &b.metrics, &b.settings),
 	)
-	if err := b.app.Err(); err != nil {
-		return nil, dig.RootCause(err)
+	err := dig.RootCause(b.app.Err())
+	if err == nil {
+		err = b.configure()
+	}
+	if err != nil {
+		b.closeCompanions()
+		return nil, err
 	}
 	return b, nil
+}
+
+// configure tells the companions the settings, and shows what they count.
+func (b *Broker) configure() error {
+	env := b.settings.env("plugins", b.log)
+	for _, c := range b.options.Companions {
+		if err := c.Configure(context.Background(), env); err != nil {
+			return err
+		}
+		if m := c.Collector(); m != nil {
+			if err := b.metrics.Registry().Register(m); err != nil {
+				return fmt.Errorf("show the metrics of the plugins: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *Broker) closeCompanions() {
+	for _, c := range b.options.Companions {
+		c.Close()
+	}
 }
 
 // Start opens everything, in order, and returns when the broker serves: its logs are
@@ -129,6 +175,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 	b.stopOnce.Do(func() {
 		b.web.set(telemetry.ShuttingDown)
 		b.log.Info("stopping")
+		defer b.closeCompanions()
 		if err := b.app.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			b.stopErr = fmt.Errorf("stop the broker: %w", err)
 			return

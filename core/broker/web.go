@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"net/http"
 	"sync/atomic"
 
 	"go.uber.org/fx"
@@ -26,9 +27,15 @@ type web struct {
 
 var errNotReady = errors.New("the broker is not ready: it is starting or stopping")
 
-func newWeb(lc fx.Lifecycle, s *settings, log *slog.Logger, m *telemetry.Metrics) *web {
+func newWeb(lc fx.Lifecycle, o Options, s *settings, log *slog.Logger, m *telemetry.Metrics) *web {
 	w := &web{settings: s}
-	w.server = telemetry.NewServer(telemetry.Handler(telemetry.Pages{
+	mux := http.NewServeMux()
+	for _, c := range o.Companions {
+		for pattern, page := range c.Pages() {
+			mux.Handle(pattern, page)
+		}
+	}
+	mux.Handle("/", telemetry.Handler(telemetry.Pages{
 		Metrics: m, Pprof: s.Broker().Pprof,
 		Ready: func() error {
 			if telemetry.BrokerState(w.state.Load()) != telemetry.Running {
@@ -36,7 +43,8 @@ func newWeb(lc fx.Lifecycle, s *settings, log *slog.Logger, m *telemetry.Metrics
 			}
 			return nil
 		},
-	}), log.With("part", "http"))
+	}))
+	w.server = telemetry.NewServer(mux, log.With("part", "http"))
 	lc.Append(fx.StartStopHook(w.start, w.server.Close))
 	return w
 }

@@ -28,6 +28,12 @@ func (h *Host) Handler() http.Handler {
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
+// Pages are where Handler is served.
+func (h *Host) Pages() map[string]http.Handler {
+	pages := h.Handler()
+	return map[string]http.Handler{"/plugins": pages, "/plugins/": pages}
+}
+
 // failure is an answer that is none.
 type failure struct {
 	Error string `json:"error"`

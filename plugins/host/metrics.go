@@ -64,8 +64,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, v, s.Name, comp.Seam+" "+comp.Name)
 		}
 	}
+	kinds := map[string]kind{}
 	for i, all := range c.bridge() {
-		for _, m := range all {
+		for _, m := range usable(all, kinds) {
 			out <- bridged(c.host.plugins[i].spec.Name, m)
 		}
 	}
@@ -87,7 +88,7 @@ func (c *collector) bridge() [][]*pb.Metric {
 			if err != nil {
 				return // it shows in the plugin's health
 			}
-			answers[i] = usable(reply.Metrics)
+			answers[i] = reply.Metrics
 		})
 	}
 	wg.Wait()
@@ -109,15 +110,18 @@ func taken(name string) bool {
 	}
 }
 
+// kind is what all metrics of one name must have in common.
+type kind struct {
+	help    string
+	counter bool
+	labels  string
+}
+
 // usable leaves out what Prometheus would refuse, so that a plugin cannot spoil the page:
-// bad names, the same metric twice, and one name with two kinds, helps or sets of labels.
-func usable(ms []*pb.Metric) []*pb.Metric {
-	type kind struct {
-		help    string
-		counter bool
-		labels  string
-	}
-	kinds, seen := map[string]kind{}, map[string]bool{}
+// bad names, the same metric twice, and one name with two kinds, helps or sets of labels,
+// also over several plugins: kinds has what the earlier ones have.
+func usable(ms []*pb.Metric, kinds map[string]kind) []*pb.Metric {
+	seen := map[string]bool{}
 	var out []*pb.Metric
 	for _, m := range ms[:min(len(ms), maxMetrics)] {
 		names := slices.Sorted(maps.Keys(m.GetLabels()))

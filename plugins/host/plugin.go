@@ -90,7 +90,7 @@ func (p *plugin) first(ctx context.Context) error {
 	proc, err := launch(ctx, &p.spec, &p.log, p.clock, p.version)
 	if err != nil {
 		p.set(nil, Failed, err)
-		return err
+		return fmt.Errorf("%w: %w", core.ErrInvalidConfig, err)
 	}
 	p.offer = proc.describe
 	p.set(proc, Running, nil)

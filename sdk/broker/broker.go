@@ -41,8 +41,11 @@ type builder struct {
 	errs    []error
 }
 
-// New composes a broker: the stock parts, and what the options add. It opens no file
-// and no port; Start does. An error in the settings wraps core.ErrInvalidConfig.
+// New composes a broker: the stock parts, what the options add, and what the plugins
+// offer that the settings name (plugin.NAME.path, plugins.dir). It opens no file and no
+// port, Start does; but the plugins' processes are started, because nothing else knows what
+// they offer, and Stop ends them, also of a broker that was never started. An error in the
+// settings wraps core.ErrInvalidConfig.
 func New(opts ...Option) (*Broker, error) {
 	b := &builder{}
 	for _, o := range opts {
@@ -57,6 +60,9 @@ func New(opts ...Option) (*Broker, error) {
 	}
 	b.options.Parts = append(b.options.Parts, b.parts...)
 	if err := errors.Join(b.errs...); err != nil {
+		return nil, err
+	}
+	if err := b.plugins(); err != nil {
 		return nil, err
 	}
 	return broker.New(b.options)
