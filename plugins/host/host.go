@@ -19,7 +19,7 @@ import (
 type Options struct {
 	Plugins []Spec
 	Log     *slog.Logger
-	Clock    core.Clock
+	Clock   core.Clock
 	// BrokerVersion is told to the plugins.
 	BrokerVersion string
 	// Partitioners, Retentions and Compressors are the built-ins that do a plugin's work

@@ -45,8 +45,8 @@ type plugin struct {
 	log     atomic.Pointer[slog.Logger]
 	clock   core.Clock
 	version string
-	ask  chan request
-	done chan struct{} // supervise has ended
+	ask     chan request
+	done    chan struct{} // supervise has ended
 
 	mu         sync.Mutex
 	cur        *process      // the one that calls go to; nil when there is none

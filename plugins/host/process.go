@@ -189,7 +189,8 @@ func newRunner(s *Spec, from *exec.Cmd, version string, log *slog.Logger) (*prog
 	if err != nil {
 		return nil, fmt.Errorf("find the program: %w", err)
 	}
-	r := &programRunner{s: s, log: log, cmd: exec.Command(path), done: make(chan struct{}), closed: make(chan struct{})}
+	// It is ended by end, not by a context.
+	r := &programRunner{s: s, log: log, cmd: exec.CommandContext(context.Background(), path), done: make(chan struct{}), closed: make(chan struct{})}
 	r.cmd.Dir = filepath.Dir(path)
 	r.cmd.Env = append(append([]string{"PATH=/usr/local/bin:/usr/bin:/bin"}, from.Env...), remote.BrokerEnv+"="+version)
 	if r.line, r.theirs, err = lifeline(); err != nil {

@@ -114,7 +114,9 @@ func TestPartitioners(t *testing.T) {
 }
 
 // byRule is murmur2 that publishes itself as a rule, and knows how often it was asked.
-type byRule struct{ *partitioners.Murmur2Partitioner }
+type byRule struct {
+	*partitioners.Murmur2Partitioner
+}
 
 func (byRule) Rule(context.Context, string, int32) (*rule.Rule, time.Duration, error) {
 	return &rule.Rule{Others: rule.Places{All: true, Hash: rule.Murmur2}}, time.Minute, nil

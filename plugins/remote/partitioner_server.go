@@ -124,10 +124,11 @@ func (p *producer) read(req *pb.PartitionRequest) error {
 		p.records, p.out = make([]core.RecordView, n), make([]int32, n)
 	}
 	p.records, p.out = p.records[:n], p.out[:n]
-	keys, values, ok := req.Keys, req.Values, true
+	keys, values := req.Keys, req.Values
 	for i := range p.records {
 		r := &p.records[i]
 		*r = core.RecordView{}
+		var ok bool
 		if r.Key, keys, ok = unpack(keys, req.KeyLengths[i]); !ok {
 			return errColumn
 		}

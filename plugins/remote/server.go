@@ -143,7 +143,7 @@ func (s *Server) Configure(ctx context.Context, req *pb.ConfigureRequest) (*pb.C
 	case errors.Is(err, core.ErrUnknownComponent):
 		return nil, toStatus(err)
 	case err != nil:
-		return &pb.ConfigureReply{Problems: []string{err.Error()}}, nil
+		return &pb.ConfigureReply{Problems: []string{err.Error()}}, nil //nolint:nilerr // mistakes are an answer
 	}
 	return &pb.ConfigureReply{}, nil
 }
