@@ -2,6 +2,7 @@ package broker
 
 import (
 	"log/slog"
+	"slices"
 
 	"go.uber.org/fx"
 
@@ -18,6 +19,7 @@ import (
 // any more, and long before the logs close.
 type groups struct {
 	*group.Coordinator
+	protocols []string // those that are served
 }
 
 func newGroups(lc fx.Lifecycle, s *settings, log *slog.Logger, cache *metadata.Cache, c *core.Compressors) (*groups, error) {
@@ -28,14 +30,18 @@ func newGroups(lc fx.Lifecycle, s *settings, log *slog.Logger, cache *metadata.C
 	if err != nil {
 		return nil, err
 	}
-	g := &groups{Coordinator: k}
+	g := &groups{Coordinator: k, protocols: s.Broker().Groups.Protocols}
 	lc.Append(fx.StopHook(g.Close)) // of a start that failed before there were listeners
 	return g, nil
 }
 
 // serving is the coordinator as requests use it, and the offsets in the tree.
 func (g *groups) serving(tree *sessions) api.Groups {
-	return api.Groups{Classic: g, Consumer: g, Offsets: g, Admin: g, Locator: g, Tree: legacy.New(tree.get)}
+	serving := api.Groups{Classic: g, Offsets: g, Admin: g, Locator: g, Tree: legacy.New(tree.get)}
+	if slices.Contains(g.protocols, "consumer") {
+		serving.Consumer = g
+	}
+	return serving
 }
 
 // state is how the groups get on, for the metrics.

@@ -133,6 +133,18 @@ type Groups struct {
 	MinSession, MaxSession time.Duration
 	MaxSize                int
 	Protocols              []string // group.coordinator.rebalance.protocols
+	Consumer               ConsumerGroups
+}
+
+// ConsumerGroups are the groups of the consumer protocol (KIP-848).
+type ConsumerGroups struct {
+	Session, Heartbeat time.Duration
+	MaxSize            int
+	Assignors          []string // as they are written, the default first
+	RegexRefresh       time.Duration
+	// Upgrade and Downgrade are whether groups change from the classic protocol to this
+	// one, and back: group.consumer.migration.policy.
+	Upgrade, Downgrade bool
 }
 
 // Transactions is the transaction coordinator.
@@ -280,6 +292,7 @@ func readReplication(r *reader) Replication {
 }
 
 func readGroups(r *reader) Groups {
+	migration := strings.ToLower(r.string("group.consumer.migration.policy"))
 	return Groups{
 		TopicReplicationFactor: r.int16("offsets.topic.replication.factor"),
 		TopicPartitions:        r.int32("offsets.topic.num.partitions"),
@@ -295,6 +308,15 @@ func readGroups(r *reader) Groups {
 		MaxSession:             r.ms("group.max.session.timeout.ms"),
 		MaxSize:                int(r.int32("group.max.size")),
 		Protocols:              r.list("group.coordinator.rebalance.protocols"),
+		Consumer: ConsumerGroups{
+			Session:      r.ms("group.consumer.session.timeout.ms"),
+			Heartbeat:    r.ms("group.consumer.heartbeat.interval.ms"),
+			MaxSize:      int(r.int32("group.consumer.max.size")),
+			Assignors:    r.list("group.consumer.assignors"),
+			RegexRefresh: r.ms("group.consumer.regex.refresh.interval.ms"),
+			Upgrade:      migration == "upgrade" || migration == "bidirectional",
+			Downgrade:    migration == "downgrade" || migration == "bidirectional",
+		},
 	}
 }
 

@@ -39,8 +39,6 @@ delete.records.purgatory.purge.interval.requests INT 1 MEDIUM ReadOnly -
 early.start.listeners STRING <null> HIGH ReadOnly -
 eligible.leader.replicas.enable BOOLEAN false HIGH ReadOnly -
 fetch.purgatory.purge.interval.requests INT 1000 MEDIUM ReadOnly -
-group.consumer.migration.policy STRING disabled MEDIUM ReadOnly ~[DISABLED|DOWNGRADE|UPGRADE|BIDIRECTIONAL] internal
-group.consumer.regex.refresh.interval.ms INT 600000 MEDIUM ReadOnly [10000,...] internal
 group.coordinator.append.linger.ms INT 10 MEDIUM ReadOnly [0,...]
 group.coordinator.new.enable BOOLEAN false MEDIUM ReadOnly - internal
 group.coordinator.threads INT 1 MEDIUM ReadOnly [1,...]

@@ -52,6 +52,10 @@ func deviations() map[string]string {
 		"log.dir":                  "log.dirs has the default",
 		"group.consumer.assignors": "short names, as Kafka 4.2",
 
+		// Kafka 4 serves both protocols and moves groups in both directions.
+		"group.coordinator.rebalance.protocols": "classic and consumer, as Kafka 4.2",
+		"group.consumer.migration.policy":       "bidirectional, as Kafka 4.2",
+
 		// A fixed buffer switches off the kernel's own sizing and halves large fetches.
 		"socket.send.buffer.bytes":    "-1: the kernel sizes it",
 		"socket.receive.buffer.bytes": "-1: the kernel sizes it",

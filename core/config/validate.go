@@ -113,6 +113,16 @@ func (c checker) numbers() {
 	if low, high := c.number("group.min.session.timeout.ms"), c.number("group.max.session.timeout.ms"); low > high {
 		c.complain("group.min.session.timeout.ms", fmt.Errorf("%d is above group.max.session.timeout.ms (%d)", low, high))
 	}
+	for _, of := range []string{"session.timeout.ms", "heartbeat.interval.ms"} {
+		name := "group.consumer." + of
+		low, high := c.number("group.consumer.min."+of), c.number("group.consumer.max."+of)
+		if v := c.number(name); v < low || v > high {
+			c.complain(name, fmt.Errorf("%d is not between group.consumer.min.%s (%d) and group.consumer.max.%s (%d)", v, of, low, of, high))
+		}
+	}
+	if beat, session := c.number("group.consumer.heartbeat.interval.ms"), c.number("group.consumer.session.timeout.ms"); beat >= session {
+		c.complain("group.consumer.heartbeat.interval.ms", fmt.Errorf("%d is not below group.consumer.session.timeout.ms (%d): every member would be taken for dead", beat, session))
+	}
 	if acks, replicas := c.number("offsets.commit.required.acks"), c.number("offsets.topic.replication.factor"); acks < -1 || acks > replicas {
 		c.complain("offsets.commit.required.acks", fmt.Errorf("must be from -1 to offsets.topic.replication.factor (%d)", replicas))
 	}

@@ -21,7 +21,7 @@ func (c *Coordinator) DescribeGroup(_ context.Context, id string) kmsg.DescribeG
 	}
 	defer s.mu.Unlock()
 	switch g := s.groups[id]; {
-	case g == nil:
+	case g == nil || g.consumer != nil: // those of the consumer protocol have a description of their own
 		d.State = deadState
 	case g.classic == nil:
 		d.State = g.state()
@@ -47,11 +47,11 @@ func (c *Coordinator) ListGroups(_ context.Context, req *kmsg.ListGroupsRequest,
 		for _, id := range slices.Sorted(maps.Keys(s.groups)) {
 			g := s.groups[id]
 			state := g.state()
-			if !wanted(req.StatesFilter, state) || !wanted(req.TypesFilter, classicType) {
+			if !wanted(req.StatesFilter, state) || !wanted(req.TypesFilter, g.kind()) {
 				continue
 			}
 			out := kmsg.NewListGroupsResponseGroup()
-			out.Group, out.ProtocolType, out.GroupState, out.GroupType = id, g.protocolType(), state, classicType
+			out.Group, out.ProtocolType, out.GroupState, out.GroupType = id, g.protocolType(), state, g.kind()
 			resp.Groups = append(resp.Groups, out)
 		}
 		s.mu.Unlock()

@@ -36,6 +36,18 @@ func (c *Coordinator) JoinGroup(ctx context.Context, caller Caller, req *kmsg.Jo
 // join is JoinGroup. The lock is held.
 func (s *shard) join(now time.Time, caller Caller, req *kmsg.JoinGroupRequest, reply func(*kmsg.JoinGroupResponse)) {
 	g := s.groups[req.Group]
+	if g != nil && g.consumer != nil {
+		if g.consumer.Size() > 0 {
+			s.joinConsumer(now, caller, g, req, reply)
+			return
+		}
+		if code := s.dropConsumer(now, g); code != 0 {
+			r := kmsg.NewPtrJoinGroupResponse()
+			r.Version, r.ErrorCode, r.MemberID = req.Version, code, req.MemberID
+			reply(r)
+			return
+		}
+	}
 	if (g == nil || g.classic == nil) && req.MemberID != "" {
 		// Only who is new makes a group.
 		r := kmsg.NewPtrJoinGroupResponse()
@@ -65,10 +77,10 @@ func (c *Coordinator) enterMember(group string) (s *shard, now time.Time, code i
 	return c.enter(group)
 }
 
-// member finds the classic group of a request. The lock is held.
+// member finds the group of a request of a member. The lock is held.
 func (s *shard) member(id string) (*group, int16) {
 	g := s.groups[id]
-	if g == nil || g.classic == nil {
+	if g == nil || g.classic == nil && g.consumer == nil {
 		return nil, kerr.UnknownMemberID.Code
 	}
 	return g, 0
@@ -89,6 +101,12 @@ func (c *Coordinator) SyncGroup(ctx context.Context, _ Caller, req *kmsg.SyncGro
 	if code != 0 {
 		s.mu.Unlock()
 		resp.ErrorCode = code
+		return nil
+	}
+	if g.consumer != nil {
+		g.consumer.Sync(now, req, resp)
+		s.touched(g)
+		s.mu.Unlock()
 		return nil
 	}
 	reply := make(chan *kmsg.SyncGroupResponse, 1)
@@ -115,7 +133,12 @@ func (c *Coordinator) Heartbeat(_ context.Context, _ Caller, req *kmsg.Heartbeat
 	}
 	defer s.mu.Unlock()
 	g, code := s.member(req.Group)
-	if code == 0 {
+	switch {
+	case code != 0:
+	case g.consumer != nil:
+		code = g.consumer.HeartbeatClassic(now, req)
+		s.touched(g)
+	default:
 		// It can only put off what is due.
 		code = g.classic.Heartbeat(now, req)
 	}
@@ -124,14 +147,23 @@ func (c *Coordinator) Heartbeat(_ context.Context, _ Caller, req *kmsg.Heartbeat
 }
 
 // LeaveGroup implements Classic.
-func (c *Coordinator) LeaveGroup(_ context.Context, _ Caller, req *kmsg.LeaveGroupRequest, resp *kmsg.LeaveGroupResponse) error {
+func (c *Coordinator) LeaveGroup(ctx context.Context, _ Caller, req *kmsg.LeaveGroupRequest, resp *kmsg.LeaveGroupResponse) error {
 	s, now, code := c.enterMember(req.Group)
 	if code != 0 {
 		resp.ErrorCode = code
 		return nil
 	}
-	defer s.mu.Unlock()
 	g, code := s.member(req.Group)
+	if code == 0 && g.consumer != nil {
+		p, err := s.apply(now, g, g.consumer.Leave(now, req, resp))
+		s.mu.Unlock()
+		if code, err = s.told(ctx, p, err); code != 0 {
+			*resp = kmsg.NewLeaveGroupResponse()
+			resp.Version, resp.ErrorCode = req.Version, code
+		}
+		return err
+	}
+	defer s.mu.Unlock()
 	if code == 0 {
 		*resp = *g.classic.Leave(now, req)
 		s.touched(g)

@@ -277,6 +277,8 @@ func (s *shard) prepareCommit(now time.Time, op *commit) {
 func (s *shard) mayCommit(now time.Time, req *kmsg.OffsetCommitRequest) int16 {
 	g := s.groups[req.Group]
 	switch {
+	case g != nil && g.consumer != nil:
+		return errorCode(g.consumer.CheckCommit(req.MemberID, req.Generation, req.Version, false))
 	case g != nil && g.classic != nil:
 		return g.classic.ValidateCommit(now, req.MemberID, req.InstanceID, req.Generation, false)
 	case req.Generation < 0:

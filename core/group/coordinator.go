@@ -40,8 +40,9 @@ type Options struct {
 // It implements Classic, Consumer, Offsets, Admin and Locator, and replica.Commits. Safe
 // for concurrent use.
 type Coordinator struct {
-	o     Options
-	count counters
+	o         Options
+	assignors []string // of groups of the consumer protocol
+	count     counters
 
 	// shards is replaced as a whole, so that requests find theirs without a lock.
 	shards  atomic.Pointer[map[int32]*shard]
@@ -64,7 +65,11 @@ func New(o Options) (*Coordinator, error) {
 	if o.NewMemberID == nil {
 		o.NewMemberID = randomID
 	}
-	c := &Coordinator{o: o, loaders: make(chan *buffer, loadsAtOnce)}
+	assignors, err := assignorsOf(o.Settings.Consumer.Assignors)
+	if err != nil {
+		return nil, err
+	}
+	c := &Coordinator{o: o, assignors: assignors, loaders: make(chan *buffer, loadsAtOnce)}
 	for range loadsAtOnce {
 		c.loaders <- &buffer{}
 	}

@@ -26,7 +26,11 @@ func (s *shard) erase(now time.Time, g *group, which []partitionOf, all bool) (p
 		records = append(records, &schema.OffsetCommit{Group: g.id, Topic: o.Topic, Partition: o.Partition})
 	}
 	if all && g.stored {
-		records = append(records, &schema.GroupMetadata{Group: g.id})
+		if g.consumer != nil {
+			records = append(records, g.consumer.Tombstones()...)
+		} else {
+			records = append(records, &schema.GroupMetadata{Group: g.id})
+		}
 	}
 	p, err := s.writeAll(now, records, func(done []schema.Record, p placed) {
 		hw := s.hw()
@@ -39,6 +43,8 @@ func (s *shard) erase(now time.Time, g *group, which []partitionOf, all bool) (p
 				g.offsets.put(r.Topic, r.Partition, offset{deleted: true, at: p.base + int64(i), settles: p.end}, hw)
 			case *schema.GroupMetadata:
 				g.stored = false
+			default:
+				g.replay(r)
 			}
 		}
 	})
@@ -99,10 +105,7 @@ func (c *Coordinator) DeleteGroup(ctx context.Context, id string) (code int16) {
 	if err == nil {
 		// Nobody is told of transactions that would bring the group back.
 		clear(g.txns)
-		if g.classic != nil {
-			g.classic.Unload(kerr.NotCoordinator.Code)
-			g.classic = nil
-		}
+		g.unload(kerr.NotCoordinator.Code)
 		if s.groups[id] == g && len(g.offsets) == 0 {
 			s.forget(g)
 		}
@@ -233,7 +236,7 @@ func (s *shard) expire(now time.Time) {
 	for _, g := range s.groups {
 		which := s.expired(g, now.UnixMilli(), hw)
 		remaining := len(g.offsets.all()) - len(which)
-		all := g.empty() && remaining == 0 && len(g.txns) == 0 && (g.classic == nil || g.classic.Idle())
+		all := g.unused() && remaining == 0 && len(g.txns) == 0
 		if len(which) == 0 && !all {
 			continue
 		}
@@ -253,13 +256,15 @@ func (s *shard) expire(now time.Time) {
 }
 
 // expired lists a group's offsets that are too old, by Kafka's rules: those of a group
-// without members by when it lost the last one, those of consumers that are stable by
-// when they were committed if none of them reads the topic, those of a group that only
+// without members by when it lost the last one, those of consumers that are stable,
+// or of the consumer protocol, by when they were committed if none of them reads the topic, those of a group that only
 // commits by when they were committed.
 func (s *shard) expired(g *group, now, hw int64) []partitionOf {
 	since := int64(-1)
 	keep := func(string) bool { return false }
 	switch {
+	case g.consumer != nil:
+		keep = g.consumer.Subscribed
 	case g.classic == nil || g.protocolType() == "" && g.empty():
 	case g.empty():
 		since = g.classic.Since()

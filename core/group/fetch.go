@@ -25,6 +25,12 @@ func (c *Coordinator) FetchOffsets(_ context.Context, req *kmsg.OffsetFetchReque
 	if g == nil {
 		g = newGroup(req.Group) // nothing is committed
 	}
+	if g.consumer != nil {
+		if err := g.consumer.CheckFetch(req.MemberID, req.MemberEpoch); err != nil {
+			resp.ErrorCode = errorCode(err)
+			return resp
+		}
+	}
 	hw := s.hw()
 	if req.Topics == nil {
 		for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {

@@ -95,6 +95,10 @@ func settings() config.Groups {
 		Retention: 7 * 24 * time.Hour, RetentionCheck: 10 * time.Minute, MetadataMaxBytes: 4096,
 		MinSession: 6 * time.Second, MaxSession: 30 * time.Minute, MaxSize: math.MaxInt32,
 		Protocols: []string{"classic", "consumer"},
+		Consumer: config.ConsumerGroups{
+			Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: math.MaxInt32,
+			Assignors: []string{"uniform", "range"}, RegexRefresh: 10 * time.Minute, Upgrade: true, Downgrade: true,
+		},
 	}
 }
 

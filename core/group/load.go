@@ -122,6 +122,7 @@ func (s *shard) activate(l *loader, began time.Time) {
 		s.touched(g)
 	}
 	for id, g := range s.groups {
+		s.activateConsumer(now, g)
 		if g.idle() && !g.stored {
 			delete(s.groups, id)
 		}
@@ -306,7 +307,7 @@ func (l *loader) record(b record.Batch, offset int64, v *record.View) {
 			l.classic[r.Group] = r.Value
 		}
 	default:
-		// Groups of the consumer protocol are not coordinated here yet.
+		l.consumer(r)
 	}
 }
 

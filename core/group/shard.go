@@ -118,7 +118,7 @@ func (s *shard) work() (wait time.Duration, timed bool) {
 	for len(s.due) > 0 && !s.due[0].due.After(now) {
 		g := s.due[0]
 		heap.Remove(&s.due, 0)
-		g.classic.Tick(now)
+		s.tick(now, g)
 		s.touched(g)
 	}
 	if !now.Before(s.checks) {
@@ -161,21 +161,12 @@ func (s *shard) alarm(at time.Time) {
 	}
 }
 
-func (g *group) deadline() (time.Time, bool) {
-	if g.classic == nil {
-		return time.Time{}, false
-	}
-	return g.classic.Deadline()
-}
-
 // forget drops a group of which nothing is left. The lock is held.
 func (s *shard) forget(g *group) {
 	if g.place >= 0 {
 		heap.Remove(&s.due, g.place)
 	}
-	if g.classic != nil {
-		g.classic.Unload(kerr.NotCoordinator.Code)
-	}
+	g.unload(kerr.NotCoordinator.Code)
 	delete(s.groups, g.id)
 }
 
@@ -205,9 +196,7 @@ func (s *shard) finish() {
 	defer s.mu.Unlock()
 	s.phase = over
 	for _, g := range s.groups {
-		if g.classic != nil {
-			g.classic.Unload(kerr.NotCoordinator.Code)
-		}
+		g.unload(kerr.NotCoordinator.Code)
 	}
 	s.groups, s.due, s.stored = nil, nil, nil
 }

@@ -53,7 +53,7 @@ func (c *Coordinator) Stats() Stats {
 			st.Loading++
 		}
 		for _, g := range s.groups {
-			st.Groups[Kind{classicType, g.state()}]++
+			st.Groups[Kind{g.kind(), g.state()}]++
 			for _, parts := range g.offsets {
 				st.Offsets += len(parts)
 			}
