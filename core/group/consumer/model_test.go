@@ -313,9 +313,9 @@ func (w *world) settled() bool {
 // the same, and when it is quiet the group is stable and complete.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	seeds, steps := 150, 300
+	seeds, steps := 40, 300
 	if testing.Short() {
-		seeds = 30
+		seeds = 10
 	}
 	for seed := range seeds {
 		w := &world{rig: newRig(t), rng: rand.New(rand.NewPCG(uint64(seed), 848))}
