@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type commit struct {
 	result []int16 // by partition, in the order of the request
 	taken  int     // offsets among the records of the batch
 	placed placed
+	queued bool // somebody was at work when it came
 	// done receives once: true asks the receiver to commit what waits, its own included.
 	done chan bool
 }
@@ -111,7 +113,7 @@ func (s *shard) enqueue(op *commit) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	s.queue.ops = append(s.queue.ops, op)
-	if !s.queue.busy {
+	if op.queued = s.queue.busy; !op.queued {
 		s.queue.busy = true
 		op.done <- true
 	}
@@ -123,6 +125,10 @@ func (s *shard) await(ctx context.Context, op *commit) error {
 	// Whoever is at work is so for one append. A request that gives up all the same
 	// leaves what it was asked to do to the next one.
 	if lead := <-op.done; lead {
+		if op.queued {
+			// There is a crowd: let the others come, for one append costs more than to wait.
+			runtime.Gosched()
+		}
 		s.commitQueued()
 		<-op.done
 	}

@@ -42,6 +42,7 @@ type node struct {
 	epoch       int32
 	isr         []int32
 	compressors *core.Compressors
+	outside     bool // of a bubble
 	shrunk      bool // broker 2 is a replica, but not in the ISR
 }
 
@@ -185,7 +186,18 @@ func (n *node) lead(leader int32) {
 			n.t.Fatalf("LeaderAndIsr of partition %d: %v", r.Partition, kerr.ErrorForCode(r.ErrorCode))
 		}
 	}
-	synctest.Wait()
+	n.settle()
+}
+
+// settle waits until nothing moves any more. Outside of a bubble it waits for the loads.
+func (n *node) settle() {
+	if !n.outside {
+		synctest.Wait()
+		return
+	}
+	for n.Stats().Loads < int64(n.parts) {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // stop closes manager and coordinator; the storage stays.
