@@ -34,6 +34,9 @@ type adoption struct {
 // are open.
 func (st *store) identify(ctx context.Context, s core.Storage) (core.Identity, error) {
 	id := core.Identity{BrokerID: st.settings.Broker().ID}
+	if id.BrokerID < 0 {
+		return id, noGeneratedID(ctx, s)
+	}
 	session, err := st.tree.sessions.get(ctx)
 	if err != nil {
 		return id, fmt.Errorf("open a coordination session: %w", err)
@@ -57,6 +60,17 @@ func (st *store) identify(ctx context.Context, s core.Storage) (core.Identity, e
 	}
 	st.tree.clusterID = id.ClusterID
 	return id, nil
+}
+
+// noGeneratedID says which number to give to a broker that asks for a generated one.
+func noGeneratedID(ctx context.Context, s core.Storage) error {
+	const doing = "broker.id=-1 asks for a generated id, and this release generates none"
+	if b, ok := s.(core.Bound); ok {
+		if id, bound, err := b.BoundTo(ctx); err == nil && bound && id.BrokerID >= 0 {
+			return fmt.Errorf("%s: the log directories belong to broker %d, so set broker.id=%d: %w", doing, id.BrokerID, id.BrokerID, core.ErrInvalidConfig)
+		}
+	}
+	return fmt.Errorf("%s: set broker.id to a number of its own in the cluster: %w", doing, core.ErrInvalidConfig)
 }
 
 // clusterOf is the cluster that a storage belongs to. One that has logs and belongs

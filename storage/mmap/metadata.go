@@ -92,10 +92,12 @@ func (p properties) identity(id core.Identity) (fresh bool, err error) {
 	}
 	broker, cluster := p["broker.id"], p["cluster.id"]
 	if broker != "" && broker != strconv.Itoa(int(id.BrokerID)) {
-		return false, fmt.Errorf("belongs to broker %s, not to broker %d: %w", broker, id.BrokerID, core.ErrForeignStorage)
+		return false, fmt.Errorf("the directory belongs to broker %s, and this is broker %d: set broker.id=%s, or give this broker a directory of its own (log.dirs): %w",
+			broker, id.BrokerID, broker, core.ErrForeignStorage)
 	}
 	if cluster != "" && cluster != id.ClusterID {
-		return false, fmt.Errorf("belongs to cluster %q, not to cluster %q: %w", cluster, id.ClusterID, core.ErrForeignStorage)
+		return false, fmt.Errorf("the directory belongs to cluster %q, and this broker is one of cluster %q: bring it to its cluster's coordination, or give it a directory of its own (log.dirs): %w",
+			cluster, id.ClusterID, core.ErrForeignStorage)
 	}
 	return broker == "" || cluster == "", nil
 }

@@ -73,7 +73,11 @@ func TestProperties(t *testing.T) {
 		t.Errorf("exit code %d after SIGTERM", code)
 	}
 	r := millrace(t, failed, "", server(t, dir, "127.0.0.1:0", "--override", "broker.id=4")...)
-	says(t, r.Stderr, "belongs to broker 3, not to broker 4")
+	says(t, r.Stderr, "belongs to broker 3, and this is broker 4: set broker.id=3")
+	r = millrace(t, usage, "", server(t, dir, "127.0.0.1:0", "--override", "broker.id=-1")...)
+	says(t, r.Stderr, "the log directories belong to broker 3, so set broker.id=3")
+	r = millrace(t, usage, "", server(t, t.TempDir(), "127.0.0.1:0", "--override", "broker.id=-1")...)
+	says(t, r.Stderr, "set broker.id to a number")
 }
 
 // TestGracefulStop ends a broker on which a consumer waits for records: it does not
