@@ -19,13 +19,13 @@ func FindTimestamp(b Batch, records []byte, from, ms int64) (f Found, ok bool, e
 	return Found{}, false, r.Err()
 }
 
-// FindMaxTimestamp finds the first of the records of b that have the highest
-// timestamp (KIP-734); the first record with log append time. ok is false where
-// the batch has no records.
-func FindMaxTimestamp(b Batch, records []byte) (f Found, ok bool, err error) {
+// FindMaxTimestamp finds the first of the records of b from an offset on that have the
+// highest timestamp among them (KIP-734); the first one with log append time. ok is
+// false where there are none.
+func FindMaxTimestamp(b Batch, records []byte, from int64) (f Found, ok bool, err error) {
 	r := NewReader(b, records)
 	for r.Next() {
-		if ts := r.Timestamp(); !ok || ts > f.Timestamp {
+		if ts := r.Timestamp(); r.Offset() >= from && (!ok || ts > f.Timestamp) {
 			f, ok = Found{Offset: r.Offset(), Timestamp: ts}, true
 		}
 	}

@@ -146,16 +146,19 @@ func TestFind(t *testing.T) {
 			t.Errorf("FindTimestamp(from %d, now%+d): %v %v %v, want %v", c.from, c.ms-testNow, got, ok, err, c.want)
 		}
 	}
-	if got, ok, err := record.FindMaxTimestamp(b, payload); err != nil || !ok || got != (record.Found{Offset: 103, Timestamp: testNow + 9}) {
+	if got, ok, err := record.FindMaxTimestamp(b, payload, 0); err != nil || !ok || got != (record.Found{Offset: 103, Timestamp: testNow + 9}) {
 		t.Errorf("FindMaxTimestamp: %v %v %v", got, ok, err)
 	}
-	if got, ok, err := record.FindMaxTimestamp(appendTime, payload); err != nil || !ok || got != (record.Found{Offset: 100, Timestamp: testNow + 77}) {
+	if got, ok, err := record.FindMaxTimestamp(b, payload, 105); err != nil || !ok || got != (record.Found{Offset: 105, Timestamp: testNow + 1}) {
+		t.Errorf("FindMaxTimestamp from 105: %v %v %v", got, ok, err)
+	}
+	if got, ok, err := record.FindMaxTimestamp(appendTime, payload, 0); err != nil || !ok || got != (record.Found{Offset: 100, Timestamp: testNow + 77}) {
 		t.Errorf("FindMaxTimestamp with log append time: %v %v %v", got, ok, err)
 	}
 	if _, _, err := record.FindTimestamp(b, payload[:10], 0, testNow+9); err == nil {
 		t.Error("FindTimestamp in malformed records says nothing")
 	}
-	if _, _, err := record.FindMaxTimestamp(b, payload[:10]); err == nil {
+	if _, _, err := record.FindMaxTimestamp(b, payload[:10], 0); err == nil {
 		t.Error("FindMaxTimestamp in malformed records says nothing")
 	}
 }

@@ -91,16 +91,45 @@ func (p *Partition) firstSince(ctx context.Context, ms, start, end int64) (Offse
 // newest finds the first of the records with the highest timestamp (KIP-734).
 func (p *Partition) newest(ctx context.Context, start, end int64) (OffsetAt, error) {
 	none := OffsetAt{Offset: -1, Timestamp: record.NoTimestamp, LeaderEpoch: undefined}
-	best, from := record.NoTimestamp, int64(-1)
-	for _, s := range p.log.State().Segments {
-		if s.MaxTimestamp > best {
+	best, from, within := record.NoTimestamp, int64(-1), false
+	segs := p.log.State().Segments
+	for i, s := range segs {
+		if s.Base < start {
+			// What the segment knows may be of records that are deleted.
+			next := end
+			if i+1 < len(segs) {
+				next = segs[i+1].Base
+			}
+			err := p.walk(ctx, start, min(next, end), func(b record.Batch) {
+				within = within || b.BaseOffset() < start
+				if b.Count() > 0 && b.BaseOffset() >= start && b.MaxTimestamp() > best {
+					best, from = b.MaxTimestamp(), b.BaseOffset()
+				}
+			})
+			if err != nil {
+				return none, err
+			}
+		} else if s.MaxTimestamp > best {
 			best, from = s.MaxTimestamp, s.MaxTimestampOffset
+		}
+	}
+	if within {
+		// Of the batch that the log begins in, some records count.
+		if at, err := p.newestIn(ctx, start, start, end); err != nil || at.Offset >= 0 && at.Timestamp >= best {
+			return at, err
 		}
 	}
 	if from < 0 || from >= end {
 		return none, nil
 	}
-	chunk, err := p.log.Read(ctx, core.ReadRequest{From: max(from, start), Below: end, MinOneBatch: true})
+	return p.newestIn(ctx, from, start, end)
+}
+
+// newestIn finds the first of the records with the highest timestamp in the batch at an
+// offset, among those from start on.
+func (p *Partition) newestIn(ctx context.Context, offset, start, end int64) (OffsetAt, error) {
+	none := OffsetAt{Offset: -1, Timestamp: record.NoTimestamp, LeaderEpoch: undefined}
+	chunk, err := p.log.Read(ctx, core.ReadRequest{From: offset, Below: end, MinOneBatch: true})
 	if err != nil {
 		return none, err
 	}
@@ -114,7 +143,7 @@ func (p *Partition) newest(ctx context.Context, start, end int64) (OffsetAt, err
 			return none, err
 		}
 	}
-	return p.search(b, func(records []byte) (record.Found, bool, error) { return record.FindMaxTimestamp(b, records) })
+	return p.search(b, func(records []byte) (record.Found, bool, error) { return record.FindMaxTimestamp(b, records, start) })
 }
 
 // newestOfWalk finds the first batch with the highest timestamp among those that have

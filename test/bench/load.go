@@ -130,15 +130,24 @@ func produceLoad(topic string, size, conns int) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
+	parts := make([]kmsg.ProduceRequestTopicPartition, conns)
+	for i := range parts {
+		parts[i] = kmsg.ProduceRequestTopicPartition{Partition: int32(i), Records: b}
+	}
+	return produceTo(topic, parts, conns), nil
+}
+
+// produceTo sends the partitions' batches, each over a connection of its own, or all of
+// them over the only one.
+func produceTo(topic string, parts []kmsg.ProduceRequestTopicPartition, conns int) *load {
+	each := len(parts) / conns
 	return &load{
-		conns: conns, inFlight: 5, payload: len(b),
+		conns: conns, inFlight: 5, payload: each * len(parts[0].Records),
 		frame: func(conn int) []byte {
 			req := kmsg.NewPtrProduceRequest()
 			req.SetVersion(produceVersion)
 			req.Acks, req.TimeoutMillis = -1, 30_000
-			req.Topics = []kmsg.ProduceRequestTopic{{
-				Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: int32(conn), Records: b}},
-			}}
+			req.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: parts[conn*each : (conn+1)*each]}}
 			return request(req)
 		},
 		check: func(body []byte) error {
@@ -147,12 +156,14 @@ func produceLoad(topic string, size, conns int) (*load, error) {
 			if err := resp.ReadFrom(body[1:]); err != nil { // after the header's tags
 				return err
 			}
-			if code := resp.Topics[0].Partitions[0].ErrorCode; code != 0 {
-				return fmt.Errorf("error code %d: %w", code, errResponse)
+			for _, p := range resp.Topics[0].Partitions {
+				if p.ErrorCode != 0 {
+					return fmt.Errorf("error code %d: %w", p.ErrorCode, errResponse)
+				}
 			}
 			return nil
 		},
-	}, nil
+	}
 }
 
 // fetchLoad reads size bytes at offset 0 again and again.

@@ -22,6 +22,11 @@ type options struct {
 	volume   int64 // bytes a round
 	only     string
 	check    bool // fail when a target is missed
+	scale    bool // run what concerns large logs and many partitions instead
+	// partitions are how many there are at the start of scale, produces how many
+	// requests a percentile is taken of.
+	partitions, produces int
+	pace                 int64 // bytes a second of a cold reader; 0 is no bound
 }
 
 func main() {
@@ -37,6 +42,10 @@ func main() {
 	flag.Int64Var(&o.volume, "volume", 2<<30, "bytes of a produce round; a fetch round moves four times as many")
 	flag.StringVar(&o.only, "only", "", "run only the cases whose name contains this")
 	flag.BoolVar(&o.check, "check", false, "exit with 1 when a target is missed")
+	flag.BoolVar(&o.scale, "scale", false, "measure the start with many partitions and producing beside cold readers, and nothing else")
+	flag.IntVar(&o.partitions, "partitions", 10_000, "partitions of -scale, in hundreds")
+	flag.Int64Var(&o.pace, "pace", 1<<20, "bytes a second of each cold reader of -scale; 0: as fast as it goes")
+	flag.IntVar(&o.produces, "produces", 2000, "produce requests of a round of -scale")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, &o)

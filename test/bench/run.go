@@ -64,7 +64,17 @@ func run(ctx context.Context, o *options) error {
 	fmt.Printf("goos: %s\ngoarch: %s\npkg: github.com/millrace/millrace/test/bench\ncpu: %d cores, %s\n",
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel())
 	var missed []string
+	for _, part := range scaleParts(o) {
+		m, err := part(ctx, o)
+		if err != nil {
+			return err
+		}
+		missed = append(missed, m...)
+	}
 	for _, s := range scenarios() {
+		if o.scale {
+			break
+		}
 		if o.only != "" && !strings.Contains(s.name, o.only) {
 			continue
 		}
@@ -74,7 +84,7 @@ func run(ctx context.Context, o *options) error {
 		}
 		missed = append(missed, summarise(&s, bare, ours)...)
 	}
-	if o.only == "" || strings.Contains("start idle", o.only) {
+	if !o.scale && (o.only == "" || strings.Contains("start idle", o.only)) {
 		m, err := startAndIdle(ctx, o)
 		if err != nil {
 			return err
