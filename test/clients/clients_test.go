@@ -24,8 +24,10 @@ type client struct {
 	name, version string
 	// needs are the commands without which it cannot be had.
 	needs []string
-	// codecs that it produces with.
-	codecs []string
+	// codecs that it produces with, and those that it reads; nil for all.
+	codecs, reads []string
+	// untimed producers send no times at all: there are none to be read.
+	untimed bool
 	// note says what it leaves out, for the page in docs.
 	note string
 	// says reduces messages to what the client can send; nil where it can send all.
@@ -55,7 +57,7 @@ func allClients(t *testing.T) []client {
 	for _, version := range javaVersions() {
 		clients = append(clients, javaClient(t, version))
 	}
-	return append(clients, kafkaJS(t))
+	return append(append(clients, kafkaJS(t)), oldClients(t)...)
 }
 
 // TestClients lets each client produce with each codec, and each client read each of
@@ -118,10 +120,10 @@ func exchange(ctx context.Context, t *testing.T, b *harness.Broker, producer *cl
 		return
 	}
 	seen.add(producer, codec, "produces", true)
-	stamped := want[0].Time < 0
+	stamped := want[0].Time < 0 && !producer.untimed
 	for i := range consumers {
 		c := &consumers[i]
-		if c.consume == nil {
+		if c.consume == nil || c.reads != nil && !slices.Contains(c.reads, codec) {
 			continue
 		}
 		got, err := c.consume(ctx, b.Addr, topic, len(want))

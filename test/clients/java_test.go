@@ -37,6 +37,11 @@ var javaBuild sync.Mutex
 // buildJava fetches a version of the client, unless an earlier run has, and compiles
 // test/java. It returns the class path.
 func buildJava(version string) (string, error) {
+	return compileJava("kafka-clients", version, "src/main/java/millrace/Client.java")
+}
+
+// compileJava is buildJava for any sources of test/java and any artifact of Kafka's.
+func compileJava(artifact, version string, sources ...string) (string, error) {
 	javaBuild.Lock()
 	defer javaBuild.Unlock()
 	root, err := filepath.Abs("../java")
@@ -45,7 +50,7 @@ func buildJava(version string) (string, error) {
 	}
 	lib := filepath.Join(root, "target", "lib-"+version)
 	if _, err := os.Stat(filepath.Join(lib, "complete")); err != nil {
-		if err := fetchJava(root, lib, version); err != nil {
+		if err := fetchJava(root, lib, artifact, version); err != nil {
 			return "", err
 		}
 	}
@@ -53,7 +58,11 @@ func buildJava(version string) (string, error) {
 	if err := os.MkdirAll(classes, 0o755); err != nil {
 		return "", err
 	}
-	compile := exec.Command("javac", "-nowarn", "-d", classes, "-cp", lib+"/*", filepath.Join(root, "src/main/java/millrace/Client.java"))
+	args := []string{"-nowarn", "-d", classes, "-cp", lib + "/*"}
+	for _, s := range sources {
+		args = append(args, filepath.Join(root, s))
+	}
+	compile := exec.Command("javac", args...)
 	if out, err := compile.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("javac: %w\n%s", err, out)
 	}
@@ -61,12 +70,12 @@ func buildJava(version string) (string, error) {
 }
 
 // fetchJava tries Maven's own store first, and the network when that is not enough.
-func fetchJava(root, lib, version string) error {
+func fetchJava(root, lib, artifact, version string) error {
 	var failed error
 	for _, online := range []bool{false, true} {
 		args := []string{
 			"-q", "-B", "-f", filepath.Join(root, "pom.xml"), "dependency:copy-dependencies",
-			"-DincludeScope=runtime", "-Dkafka.version=" + version, "-DoutputDirectory=" + lib,
+			"-DincludeScope=runtime", "-Dkafka.artifact=" + artifact, "-Dkafka.version=" + version, "-DoutputDirectory=" + lib,
 		}
 		if !online {
 			args = append(args, "-o")
@@ -75,7 +84,7 @@ func fetchJava(root, lib, version string) error {
 		if err == nil {
 			return os.WriteFile(filepath.Join(lib, "complete"), nil, 0o644)
 		}
-		failed = fmt.Errorf("mvn cannot fetch kafka-clients %s: %w\n%s", version, err, out)
+		failed = fmt.Errorf("mvn cannot fetch %s %s: %w\n%s", artifact, version, err, out)
 	}
 	return failed
 }

@@ -69,7 +69,7 @@ func kafkaGoConsume(ctx context.Context, addr, topic string, n int) ([]message, 
 		if err != nil {
 			return ms, fmt.Errorf("after %d messages: %w", len(ms), err)
 		}
-		m := message{Key: k.Key, Value: k.Value, Time: k.Time.UnixMilli()}
+		m := message{Key: k.Key, Value: k.Value, Time: millis(k.Time)}
 		for _, h := range k.Headers {
 			m.Headers = append(m.Headers, header{h.Key, h.Value})
 		}

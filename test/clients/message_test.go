@@ -166,3 +166,12 @@ func (m *message) fields() []string {
 	}
 	return f
 }
+
+// millis is the time of a message in ms; -1 where it has none, which some clients show
+// as the zero time.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return -1
+	}
+	return t.UnixMilli()
+}

@@ -81,7 +81,7 @@ func saramaConsume(ctx context.Context, addr, topic string, n int) ([]message, e
 	for len(ms) < n {
 		select {
 		case r := <-pc.Messages():
-			m := message{Key: r.Key, Value: r.Value, Time: r.Timestamp.UnixMilli()}
+			m := message{Key: r.Key, Value: r.Value, Time: millis(r.Timestamp)}
 			for _, h := range r.Headers {
 				m.Headers = append(m.Headers, header{string(h.Key), h.Value})
 			}
