@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the clients that the system tests drive: kcat, and Java with Maven and
-# Node.js with npm, with which the tests fetch Kafka's Java client and kafkajs. What
+# Installs the clients that the system tests drive: kcat, and Java with Maven, Node.js
+# with npm and an old Python, with which the tests fetch Kafka's Java clients, kafkajs
+# and kafka-python. What
 # cannot be had is named; the tests that need it then say that they are skipped, and
 # CI=true makes that an error.
 set -uo pipefail
@@ -39,6 +40,20 @@ need javac default-jdk-headless openjdk
 need mvn maven maven
 need node nodejs node
 need npm npm node
+
+# kafka-python 1.3.4 compiles on no Python after 3.6. No Debian after 11 has one of
+# those; pyenv builds one where it is there.
+old_python() {
+	command -v python2.7 && return
+	# shellcheck disable=SC2012 # names without surprises
+	ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/{3.6,2.7}.*/bin/python 2>/dev/null | head -1 | grep .
+}
+if ! old_python >/dev/null; then
+	echo "installing python 3.6 or 2.7"
+	command -v apt-get >/dev/null && apt_get "python2.7 python-pip"
+	old_python >/dev/null || ! command -v pyenv >/dev/null || pyenv install -s 3.6 >/dev/null 2>&1
+	old_python >/dev/null || missing+=("Python 3.6 or 2.7 (pyenv install 3.6)")
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
 	echo "These could not be installed, for want of a package manager, the right to use it or a"

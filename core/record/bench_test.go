@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/core/record"
 )
@@ -78,4 +79,49 @@ func BenchmarkReader(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/record")
+}
+
+// BenchmarkUpConversion makes a batch of a message set of 100 records and validates
+// it, beside the validation alone of the same records as a batch, which is what a new
+// producer's cost. The two take turns. Both are without compression; with it, each
+// opens and an old producer's are compressed once more.
+func BenchmarkUpConversion(b *testing.B) {
+	for magic := range int8(2) {
+		for _, size := range []int{100, 1024} {
+			b.Run(fmt.Sprintf("magic=%d/size=%d", magic, size), func(b *testing.B) {
+				batch := benchBatch(b, size, 100, 0)
+				tr := transcoder(b)
+				set, err := record.NewDownConverter(magic, tr).Append(nil, batch)
+				if err != nil {
+					b.Fatal(err)
+				}
+				rules := &record.Rules{MaxBytes: 16 << 20}
+				var dst []byte
+				old, plain := time.Hour, time.Hour // the shortest of each
+				validate := func(raw record.Batch) {
+					if _, err := record.Validate(raw, rules); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.SetBytes(int64(len(batch)))
+				for b.Loop() {
+					start := time.Now()
+					u := record.UpConversion{Transcoder: tr}
+					up, err := u.Append(dst[:0], set)
+					if err != nil {
+						b.Fatal(err)
+					}
+					dst = up.Batches
+					validate(dst)
+					mid := time.Now()
+					validate(batch)
+					old, plain = min(old, mid.Sub(start)), min(plain, time.Since(mid))
+				}
+				mb := float64(len(batch)) / 1e6
+				b.ReportMetric(mb/old.Seconds(), "converted-MB/s")
+				b.ReportMetric(mb/plain.Seconds(), "plain-MB/s")
+				b.ReportMetric(float64(old)/float64(plain), "converted/plain")
+			})
+		}
+	}
 }
