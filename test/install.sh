@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Installs the clients that the system tests drive: kcat, and Java with Maven, Node.js
 # with npm and an old Python, with which the tests fetch Kafka's Java clients, kafkajs
-# and kafka-python. What
-# cannot be had is named; the tests that need it then say that they are skipped, and
-# CI=true makes that an error.
+# and kafka-python. What cannot be had is named; the tests that need it then say that
+# they are skipped, and CI=true makes that an error.
 set -uo pipefail
 export DEBIAN_FRONTEND=noninteractive
 
@@ -41,18 +40,15 @@ need mvn maven maven
 need node nodejs node
 need npm npm node
 
-# kafka-python 1.3.4 compiles on no Python after 3.6. No Debian after 11 has one of
-# those; pyenv builds one where it is there.
-old_python() {
-	command -v python2.7 && return
-	# shellcheck disable=SC2012 # names without surprises
-	ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/{3.6,2.7}.*/bin/python 2>/dev/null | head -1 | grep .
+# kafka-python 1.3.4 compiles on no Python after 3.6, which no package system has any
+# more; pyenv builds it where it is there.
+python36() {
+	ls "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.6.*/bin/python 2>/dev/null | grep -q . || command -v python3.6 >/dev/null
 }
-if ! old_python >/dev/null; then
-	echo "installing python 3.6 or 2.7"
-	command -v apt-get >/dev/null && apt_get "python2.7 python-pip"
-	old_python >/dev/null || ! command -v pyenv >/dev/null || pyenv install -s 3.6 >/dev/null 2>&1
-	old_python >/dev/null || missing+=("Python 3.6 or 2.7 (pyenv install 3.6)")
+if ! python36; then
+	echo "installing python 3.6"
+	command -v pyenv >/dev/null && pyenv install -s 3.6 >/dev/null 2>&1
+	python36 || missing+=("Python 3.6 (pyenv install 3.6)")
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

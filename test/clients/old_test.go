@@ -77,26 +77,23 @@ func pythonPackages() []string {
 	return []string{"kafka-python==" + oldPythonVersion, "python-snappy==0.6.1", "lz4tools==1.3.1.2", "xxhash==2.0.2"}
 }
 
-// oldPython finds Python 3.6 or 2.7: by name, or as pyenv has installed it. It answers
-// a name that is not there where there is none.
+// oldPython finds Python 3.6: by name, or as pyenv has installed it. It answers a name
+// that is not there where there is none.
 func oldPython() string {
-	for _, name := range []string{"python3.6", "python2.7"} {
-		// pyenv's shims are there for every version, and fail for those not chosen.
-		if path, err := exec.LookPath(name); err == nil && !strings.Contains(path, "/shims/") {
-			return path
-		}
+	const name = "python3.6"
+	// pyenv's shims are there for every version, and fail for those not chosen.
+	if path, err := exec.LookPath(name); err == nil && !strings.Contains(path, "/shims/") {
+		return path
 	}
 	root := os.Getenv("PYENV_ROOT")
 	if root == "" {
 		root = filepath.Join(os.Getenv("HOME"), ".pyenv")
 	}
-	for _, version := range []string{"3.6", "2.7"} {
-		found, err := filepath.Glob(filepath.Join(root, "versions", version+".*", "bin", "python"))
-		if err == nil && len(found) > 0 {
-			return found[len(found)-1]
-		}
+	found, err := filepath.Glob(filepath.Join(root, "versions", "3.6.*", "bin", "python"))
+	if err != nil || len(found) == 0 {
+		return "Python 3.6"
 	}
-	return "python3.6"
+	return found[len(found)-1]
 }
 
 func kafkaPython(t *testing.T) client {

@@ -1,4 +1,4 @@
-"""Does what the tests of test/clients ask of kafka-python 1.3.4, on Python 2.7 or 3.6.
+"""Does what the tests of test/clients ask of kafka-python 1.3.4, on Python 3.6.
 
 One command a line on standard input, fields separated by tabs, answered on standard
 output by lines of which the last is "ok" or "error" with a reason:
@@ -8,8 +8,6 @@ output by lines of which the last is "ok" or "error" with a reason:
 
 A message is its time, key and value; key and value in base64, with "-" for null.
 """
-
-from __future__ import print_function
 
 import base64
 import sys
