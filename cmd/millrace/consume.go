@@ -23,6 +23,7 @@ type consumeFlags struct {
 	exitAtEnd     bool
 	idle          time.Duration
 	isolation     string
+	group         string
 	json          bool
 	show          lineFormat
 	timestamps    bool
@@ -36,10 +37,15 @@ func newConsume(io streams) *cobra.Command {
 		Use: "consume TOPIC", Short: "Print records, one a line", Args: exactly("TOPIC"),
 		Long: `Prints the values of a topic's records, one a line, from the end on or from where
 --from-beginning, --offset or --since say. The --print flags put more in front,
-with the separator between: timestamp, partition, offset, headers, key, value.`,
+with the separator between: timestamp, partition, offset, headers, key, value.
+
+With --group it reads as a member of a consumer group: its share of the partitions,
+from what the group has committed on (where that is nothing, from the end, or with
+--from-beginning from the start), and commits what it has printed.`,
 		Example: `  millrace consume orders --from-beginning --exit-at-end
   millrace consume orders --since 2h --print-timestamp --print-key
-  millrace consume orders --partition 0 --offset -10 --max-messages 10 --json`,
+  millrace consume orders --partition 0 --offset -10 --max-messages 10 --json
+  millrace consume orders --group billing --from-beginning`,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), io, args[0]) },
 	}
 	c.flags(cmd)
@@ -52,6 +58,7 @@ with the separator between: timestamp, partition, offset, headers, key, value.`,
 	f.BoolVarP(&c.exitAtEnd, "exit-at-end", "e", false, "stop at what is the end when the command starts")
 	f.DurationVar(&c.idle, "idle-timeout", 0, "stop when no record has come for so long; 0 waits for ever")
 	f.StringVar(&c.isolation, "isolation-level", "read_uncommitted", "read_uncommitted or read_committed")
+	f.StringVar(&c.group, "group", "", "consumer group to be a member of")
 	f.BoolVar(&c.json, "json", false, "print a JSON object for each record")
 	f.BoolVar(&c.show.key, "print-key", false, "print keys")
 	f.BoolVar(&c.show.headers, "print-headers", false, "print headers")
@@ -82,6 +89,9 @@ func (c *consumeFlags) run(ctx context.Context, io streams, topic string) error 
 	from, err := c.start()
 	if err != nil {
 		return err
+	}
+	if c.group != "" {
+		return c.runGroup(ctx, io, topic, opts)
 	}
 	client, err := c.open(ctx, opts...)
 	if err != nil {

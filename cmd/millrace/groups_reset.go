@@ -132,7 +132,7 @@ func (r *resetFlags) strategy(cmd *cobra.Command, now time.Time) (strategy, erro
 		if err != nil {
 			return s, err
 		}
-		s.ms = now.Add(-d).UnixMilli()
+		s.ms = max(0, now.Add(-d).UnixMilli()) // negative times mean something else to a broker
 	}
 	return s, nil
 }

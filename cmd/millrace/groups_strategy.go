@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -86,11 +87,11 @@ func (s strategy) target(b bounds, topic string, p int32, old, want int64) (to i
 // parseDatetime reads ms since 1970 or RFC 3339; without a zone it is UTC, as in
 // Kafka's tool.
 func parseDatetime(s string) (int64, error) {
-	if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
+	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms >= 0 {
 		return ms, nil
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04", time.DateOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
+		if t, err := time.Parse(layout, s); err == nil && t.UnixMilli() >= 0 {
 			return t.UnixMilli(), nil
 		}
 	}
@@ -115,6 +116,9 @@ func parseDuration(s string) (time.Duration, error) {
 			}
 			total += n * unit
 		}
+	}
+	if total > math.MaxInt64/float64(time.Second) {
+		return 0, usagef("--by-duration %s is longer than 292 years", s)
 	}
 	return time.Duration(total * float64(time.Second)), nil
 }

@@ -43,7 +43,7 @@ func (s *shell) commit(group, topic string, at ...int64) {
 func (s *shell) member(group, topic string) {
 	s.t.Helper()
 	has := make(chan struct{}, 10)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(s.b.Addr), kgo.ClientID("the-client"), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.b.Addr), kgo.ClientID("the-client"), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.HeartbeatInterval(100*time.Millisecond),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
 			if len(assigned) > 0 {
 				has <- struct{}{}
@@ -228,4 +228,46 @@ func TestResetOffsets(t *testing.T) {
 	s.fails(usage, "line 1: group other is not among", "other,t,0,1\n", "groups", "reset-offsets", "g", "--from-file", "-")
 	s.member("busy", "t")
 	s.fails(failed, "group busy is Stable and has 1 members: stop its consumers first", "", "groups", "reset-offsets", "busy", "--topic", "t", "--to-latest", "--execute")
+}
+
+// TestConsumeInGroup: what was printed is committed, the next one goes on there, and
+// members share.
+func TestConsumeInGroup(t *testing.T) {
+	t.Parallel()
+	s := quickGroups(t)
+	s.run(done, "", "topics", "create", "t", "--partitions", "2")
+	for p, lines := range []string{"a\nb\nc\n", "d\ne\n"} {
+		s.run(done, lines, "produce", "t", "--partition", fmt.Sprint(p))
+	}
+	lag := func(want string) {
+		t.Helper()
+		says(t, s.run(done, "", "groups", "describe", "g").Stdout, "Lag: "+want)
+	}
+	s.prints("", "", "consume", "t", "--group", "from-the-end", "--exit-at-end")
+	if got := fields(s.run(done, "", "consume", "t", "--group", "g", "--from-beginning", "--max-messages", "3", "--exit-at-end").Stdout); len(got) != 3 {
+		t.Errorf("read %q", got)
+	}
+	rest := s.run(done, "", "consume", "t", "--group", "g", "--exit-at-end", "--from-beginning").Stdout
+	if len(fields(rest)) != 2 {
+		t.Errorf("the rest is %q", rest)
+	}
+	lag("0")
+	s.prints("", "", "consume", "t", "--group", "g", "--exit-at-end", "--from-beginning")
+	s.prints("", "", "consume", "t", "--group", "g", "--idle-timeout", "100ms")
+	s.run(done, "f\n", "produce", "t", "--partition", "1")
+	s.prints("f\n", "", "consume", "t", "--group", "g", "--idle-timeout", "1s")
+	lag("0")
+	s.run(done, "", "groups", "reset-offsets", "g", "--topic", "t:0", "--to-offset", "1", "--execute")
+	s.prints("b\nc\n", "", "consume", "t", "--group", "g", "--exit-at-end")
+
+	s.fails(usage, "--group decides what is read", "", "consume", "t", "--group", "g", "--partition", "1")
+	s.fails(failed, "UNKNOWN_TOPIC_OR_PARTITION", "", "consume", "missing", "--group", "g")
+
+	// A member that has all partitions leaves none to another one, until it goes.
+	s.member("shared", "t")
+	s.run(done, "g\nh\n", "produce", "t", "--partition", "0")
+	out := s.run(done, "", "consume", "t", "--group", "shared", "--exit-at-end", "--from-beginning").Stdout
+	if n := len(fields(out)); n == 0 || n >= 8 {
+		t.Errorf("a member of two has read %d of 8 records", n)
+	}
 }
