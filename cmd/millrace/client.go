@@ -39,30 +39,47 @@ func (c *connection) flags(cmd *cobra.Command) {
 
 // open makes a client and sees that a broker answers.
 func (c *connection) open(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
-	all := []kgo.Opt{
-		kgo.SeedBrokers(strings.Split(c.bootstrap, ",")...),
-		kgo.ClientID("millrace-cli"),
-		kgo.RequestTimeoutOverhead(c.timeout),
-		kgo.RetryTimeout(c.timeout),
-	}
-	if c.file != "" {
-		more, err := clientOptions(c.file)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, more...)
+	all, err := c.options()
+	if err != nil {
+		return nil, err
 	}
 	client, err := kgo.NewClient(append(all, opts...)...)
 	if err != nil {
 		return nil, usagef("--bootstrap-server %s: %w", c.bootstrap, err)
 	}
+	if err := c.ping(ctx, client); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+// brokers are the addresses to begin with.
+func (c *connection) brokers() []string { return strings.Split(c.bootstrap, ",") }
+
+// options are those of every client.
+func (c *connection) options() ([]kgo.Opt, error) {
+	all := []kgo.Opt{
+		kgo.SeedBrokers(c.brokers()...),
+		kgo.ClientID("millrace-cli"),
+		kgo.RequestTimeoutOverhead(c.timeout),
+		kgo.RetryTimeout(c.timeout),
+	}
+	if c.file == "" {
+		return all, nil
+	}
+	more, err := clientOptions(c.file)
+	return append(all, more...), err
+}
+
+// ping sees that a broker answers.
+func (c *connection) ping(ctx context.Context, client *kgo.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, min(c.timeout, 10*time.Second))
 	defer cancel()
 	if err := client.Ping(ctx); err != nil {
-		client.Close()
-		return nil, fmt.Errorf("%w at %s (is it running? --bootstrap-server names another one): %w", errUnreachable, c.bootstrap, err)
+		return fmt.Errorf("%w at %s (is it running? --bootstrap-server names another one): %w", errUnreachable, c.bootstrap, err)
 	}
-	return client, nil
+	return nil
 }
 
 // clientOptions reads a file of Kafka's client settings.

@@ -31,9 +31,9 @@ type member struct {
 	// mu guards the rest: the client calls back on goroutines of its own.
 	mu     sync.Mutex
 	ends   kadm.ListedOffsets // with --exit-at-end: as they were when the first partitions came
-	joined time.Time // when the first partitions came, or the news that there are none
-	has    bool      // some came
-	left   map[int32]int64 // with --exit-at-end: the partitions to be read still, and how far
+	joined time.Time          // when the first partitions came, or the news that there are none
+	has    bool               // some came
+	left   map[int32]int64    // with --exit-at-end: the partitions to be read still, and how far
 	failed error
 }
 

@@ -12,6 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/partitioners"
+	"github.com/millrace/millrace/sdk/client"
 )
 
 // maxLine is the longest line that produce reads, in bytes.
@@ -22,6 +26,7 @@ type produceFlags struct {
 	format      lineFormat
 	json        bool
 	partition   int32
+	partitioner string
 	acks        string
 	compression string
 	timestamp   int64
@@ -49,12 +54,66 @@ each line is an object as consume --json prints it.`,
 	f.StringVar(&p.format.separator, "separator", "\t", "what stands between headers, key and value")
 	f.StringVar(&p.format.null, "null-marker", "", "text that stands for a null key or value")
 	f.BoolVar(&p.json, "json", false, "each line is a JSON object")
-	f.Int32Var(&p.partition, "partition", -1, "partition to send to; -1 lets the key decide, as Kafka's Java client does (murmur2)")
+	f.Int32Var(&p.partition, "partition", -1, "partition to send to; -1 leaves it to the partitioner")
+	f.StringVar(&p.partitioner, "partitioner", "", "who chooses partitions: "+strings.Join(partitionerNames(), ", ")+
+		"; when not given the topic's own, or else murmur2 of the key, as Kafka's Java client does")
 	f.StringVar(&p.acks, "acks", "all", "all, 1 or 0: how many replicas must have a record")
 	f.StringVar(&p.compression, "compression", "none", "none, gzip, snappy, lz4 or zstd")
 	f.Int64Var(&p.timestamp, "timestamp", -1, "timestamp of every record in ms since 1970; -1 for now")
 	f.DurationVar(&p.linger, "linger", 5*time.Millisecond, "how long to wait for more records of a batch")
 	return cmd
+}
+
+// registry has the partitioners of the stock binary.
+func registry() (*core.Registry[core.Partitioner], error) {
+	all, err := partitioners.All()
+	if err != nil {
+		return nil, err
+	}
+	return core.NewRegistry("partitioner", all...)
+}
+
+func partitionerNames() []string {
+	reg, err := registry()
+	if err != nil { // said when one is needed
+		return nil
+	}
+	return reg.Names()
+}
+
+// open makes the producer and sees that a broker answers.
+func (p *produceFlags) open(ctx context.Context, topic string) (*client.Producer, error) {
+	reg, err := registry()
+	if err != nil {
+		return nil, err
+	}
+	cfg := client.ProducerConfig{Brokers: p.brokers()}
+	switch {
+	case p.partitioner != "" && p.partition >= 0:
+		return nil, usagef("--partition and --partitioner exclude each other")
+	case p.partitioner != "":
+		if cfg.Partitioner, err = reg.Build(ctx, p.partitioner, core.Env{}); err != nil {
+			return nil, usagef("--partitioner: %w", err)
+		}
+	case p.partition < 0:
+		cfg.TopicPartitioner = client.FromRegistry(reg, core.Env{})
+	}
+	if cfg.Options, err = p.connection.options(); err != nil {
+		return nil, err
+	}
+	opts, err := p.options(topic)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Options = append(cfg.Options, opts...)
+	producer, err := client.NewProducer(cfg)
+	if err != nil {
+		return nil, usagef("--bootstrap-server %s: %w", p.bootstrap, err)
+	}
+	if err := p.ping(ctx, producer.Client()); err != nil {
+		return nil, errors.Join(err, producer.Close(ctx))
+	}
+	return producer, nil
 }
 
 func (p *produceFlags) options(topic string) ([]kgo.Opt, error) {
@@ -79,39 +138,30 @@ func (p *produceFlags) options(topic string) ([]kgo.Opt, error) {
 	if !ok {
 		return nil, usagef("--compression %s: want none, gzip, snappy, lz4 or zstd", p.compression)
 	}
-	opts = append(opts, kgo.ProducerBatchCompression(codec))
-	if p.partition >= 0 {
-		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	} else {
-		// Java's hash of the key, the most common one; without a key any partition.
-		opts = append(opts, kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
-	}
-	return opts, nil
+	return append(opts, kgo.ProducerBatchCompression(codec)), nil
 }
 
 func (p *produceFlags) run(ctx context.Context, io streams, topic string) error {
 	if p.format.separator == "" {
 		return usagef("--separator must not be empty")
 	}
-	opts, err := p.options(topic)
+	producer, err := p.open(ctx, topic)
 	if err != nil {
 		return err
 	}
-	client, err := p.open(ctx, opts...)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
 
 	var sent atomic.Int64
 	stop := progress(ctx, io, func() string { return fmt.Sprintf("%d records sent", sent.Load()) })
 	defer stop()
 	// An interrupt ends the reading; what has been read is still sent.
 	send, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
-	watch := p.watch(send, cancel, client, &sent)
+	defer func() {
+		cancel(nil)
+		_ = producer.Close(send) // what was to be sent is sent, or has failed
+	}()
+	watch := p.watch(send, cancel, producer.Client(), &sent)
 	readErr := p.readUntil(ctx, send, io, func(r *kgo.Record) {
-		client.Produce(send, r, func(_ *kgo.Record, err error) {
+		producer.To(p.partition).SendAsync(send, r, func(_ *client.Message, err error) {
 			if err == nil {
 				sent.Add(1)
 			} else {
@@ -119,7 +169,7 @@ func (p *produceFlags) run(ctx context.Context, io streams, topic string) error 
 			}
 		})
 	})
-	flushErr := client.Flush(send)
+	flushErr := producer.Flush(send)
 	stop()
 	failure := context.Cause(send)
 	cancel(nil)
@@ -205,9 +255,6 @@ func (p *produceFlags) read(ctx context.Context, io streams, send func(*kgo.Reco
 		}
 		if err != nil {
 			return &exitError{exitUsage, fmt.Errorf("line %d: %w", n, err)}
-		}
-		if p.partition >= 0 {
-			r.Partition = p.partition
 		}
 		if p.timestamp >= 0 {
 			r.Timestamp = time.UnixMilli(p.timestamp)

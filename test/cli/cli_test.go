@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,4 +254,32 @@ func TestUsage(t *testing.T) {
 	for _, name := range []string{"bash", "zsh", "fish", "powershell"} {
 		says(t, millrace(t, done, "", "completion", name).Stdout, "millrace")
 	}
+}
+
+// TestProducePartitioner: the topic's own partitioner, the one that is asked for, and
+// else murmur2.
+func TestProducePartitioner(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	s.run(done, "", "topics", "create", "own", "--partitions", "4", "--config", "partitioner=round-robin")
+	s.run(done, "", "topics", "create", "none", "--partitions", "7")
+	partitions := func(topic string) string {
+		t.Helper()
+		out := s.run(done, "", "consume", topic, "--from-beginning", "--exit-at-end", "--print-partition", "--separator", " ").Stdout
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		slices.Sort(lines)
+		return strings.Join(lines, ",")
+	}
+	s.run(done, "k\ta\nk\tb\nk\tc\nk\td\n", "produce", "own", "--parse-key")
+	if got := partitions("own"); got != "0 a,1 b,2 c,3 d" {
+		t.Errorf("round robin has put them into %s", got)
+	}
+	// As the tables in partitioners/testdata have them.
+	s.run(done, "key\tjava\n", "produce", "none", "--parse-key")
+	s.run(done, "key\tlibrdkafka\n", "produce", "none", "--parse-key", "--partitioner", "consistent")
+	if got, want := partitions("none"), "4 java,5 librdkafka"; got != want {
+		t.Errorf("they are in %s, want %s", got, want)
+	}
+	s.fails(usage, "known: consistent, ", "x\n", "produce", "none", "--partitioner", "mine")
+	s.fails(usage, "exclude each other", "x\n", "produce", "none", "--partitioner", "random", "--partition", "1")
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/millrace/millrace/test/harness"
 )
@@ -175,13 +176,13 @@ func (p *process) wait() int {
 // channel that is closed when it has ended.
 func waitingFetch(t *testing.T, b *harness.Broker, topic string) <-chan struct{} {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.RetryTimeout(0), kgo.RequestRetries(0))
+	// Fetch names topics up to version 12.
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.RetryTimeout(0), kgo.RequestRetries(0), kgo.MaxVersions(kversion.V2_8_0()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
 	req := kmsg.NewPtrFetchRequest()
-	req.Version = 12
 	req.ReplicaID, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = -1, 300_000, 1, 1<<20
 	ft := kmsg.NewFetchRequestTopic()
 	ft.Topic = topic
@@ -195,7 +196,11 @@ func waitingFetch(t *testing.T, b *harness.Broker, topic string) <-chan struct{}
 		_, _ = cl.Broker(0).Request(t.Context(), req) // cut off with the broker, or answered
 	}()
 	for !strings.Contains(metrics(t, b), `millrace_requests_waiting{operation="Fetch"} 1`) {
-		time.Sleep(time.Millisecond) // ends with the test's time at the latest
+		select {
+		case <-done:
+			t.Fatal("the fetch does not wait")
+		case <-time.After(time.Millisecond):
+		}
 	}
 	return done
 }
