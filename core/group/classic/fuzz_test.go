@@ -79,12 +79,8 @@ func (w *walk) step() {
 		w.g.Heartbeat(w.now, &req)
 	case 10:
 		req := kmsg.NewLeaveGroupRequest()
-		if req.Version = int16(w.byte() % 6); req.Version < 3 {
-			req.MemberID = w.id()
-		} else {
-			for range w.byte() % 4 {
-				req.Members = append(req.Members, leaver(w.id(), w.instance()))
-			}
+		for range w.byte() % 4 {
+			req.Members = append(req.Members, leaver(w.id(), w.instance()))
 		}
 		w.g.Leave(w.now, &req)
 	case 11:

@@ -51,7 +51,7 @@ func (g *Group) ValidateCommit(now time.Time, memberID string, instance *string,
 	return 0
 }
 
-// Leave is LeaveGroup.
+// Leave is LeaveGroup. Requests of before version 3 too have their one member in Members.
 func (g *Group) Leave(now time.Time, req *kmsg.LeaveGroupRequest) *kmsg.LeaveGroupResponse {
 	resp := kmsg.NewPtrLeaveGroupResponse()
 	resp.Version = req.Version
@@ -60,9 +60,6 @@ func (g *Group) Leave(now time.Time, req *kmsg.LeaveGroupRequest) *kmsg.LeaveGro
 		return resp
 	}
 	size := len(g.order)
-	if req.Version < 3 {
-		resp.ErrorCode = g.leave(req.MemberID, nil, nil)
-	}
 	for i := range req.Members {
 		rm := &req.Members[i]
 		out := kmsg.NewLeaveGroupResponseMember()

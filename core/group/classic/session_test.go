@@ -139,24 +139,17 @@ func TestLeave(t *testing.T) {
 	j.wants(t, 0)
 }
 
-func TestLeaveOfOldClients(t *testing.T) {
+func TestLeaveOfADeadGroup(t *testing.T) {
 	t.Parallel()
-	for v := int16(0); v < 3; v++ {
-		s := newScene(t)
-		ids := s.stable(2)
-		req := kmsg.NewLeaveGroupRequest()
-		req.Version, req.MemberID = v, "who"
-		wantCode(t, "unknown", s.g.Leave(s.now, &req).ErrorCode, codeUnknownMember)
-		s.is(Stable, 1)
-		req.MemberID = ids[0]
-		resp := s.g.Leave(s.now, &req)
-		wantCode(t, "leave", resp.ErrorCode, 0)
-		if resp.Version != v {
-			t.Fatalf("a reply of version %d", resp.Version)
-		}
-		s.is(PreparingRebalance, 1)
-		s.g.Unload(codeNotCoordinator)
-		wantCode(t, "dead", s.g.Leave(s.now, &req).ErrorCode, codeNotAvailable)
+	s := newScene(t)
+	ids := s.stable(1)
+	s.g.Unload(codeNotCoordinator)
+	req := kmsg.NewLeaveGroupRequest()
+	req.Version, req.Members = 4, append(req.Members, leaver(ids[0], nil))
+	resp := s.g.Leave(s.now, &req)
+	wantCode(t, "leave", resp.ErrorCode, codeNotAvailable)
+	if resp.Version != 4 {
+		t.Fatalf("a reply of version %d", resp.Version)
 	}
 }
 
