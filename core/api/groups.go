@@ -4,8 +4,6 @@ import (
 	"context"
 	"net"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/group"
 )
@@ -19,8 +17,7 @@ type Groups struct {
 	Offsets  group.Offsets
 	Admin    group.Admin
 	Locator  group.Locator
-	// Tree has the offsets of consumers that keep them in the coordination tree. It may
-	// be nil: there is no coordinator for them then.
+	// Tree has the offsets of consumers that keep them in the coordination tree.
 	Tree TreeOffsets
 }
 
@@ -33,29 +30,6 @@ type TreeOffsets interface {
 	Commit(ctx context.Context, group string, tp core.TopicPartition, offset int64) error
 	// Fetch answers ok false where nothing is committed.
 	Fetch(ctx context.Context, group string, tp core.TopicPartition) (offset int64, ok bool, err error)
-}
-
-// treeOffsets are the offsets in the tree, or nobody's.
-func (s *Server) treeOffsets() TreeOffsets {
-	if s.Groups.Tree == nil {
-		return noTree{}
-	}
-	return s.Groups.Tree
-}
-
-// noTree keeps nothing.
-type noTree struct{}
-
-func (noTree) err() error {
-	return core.Failf(kerr.CoordinatorNotAvailable.Code, "This broker keeps no offsets in the coordination tree; use a newer version of the request.")
-}
-
-// Commit implements TreeOffsets.
-func (n noTree) Commit(context.Context, string, core.TopicPartition, int64) error { return n.err() }
-
-// Fetch implements TreeOffsets.
-func (n noTree) Fetch(context.Context, string, core.TopicPartition) (int64, bool, error) {
-	return 0, false, n.err()
 }
 
 // caller is the client as groups show it.

@@ -156,7 +156,7 @@ func (s *Server) commitToTree(ctx context.Context, sc *sortedCommit) {
 				sc.answer(tp, kerr.OffsetMetadataTooLarge.Code)
 				continue
 			}
-			code, _ := s.failed("commit an offset to the coordination tree", s.treeOffsets().Commit(ctx, sc.req.Group, tp, p.Offset))
+			code, _ := s.failed("commit an offset to the coordination tree", s.Groups.Tree.Commit(ctx, sc.req.Group, tp, p.Offset))
 			sc.answer(tp, code)
 		}
 	}

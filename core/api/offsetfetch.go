@@ -167,7 +167,7 @@ func (s *Server) fetchFromTree(ctx context.Context, image *metadata.Image, g *km
 			if !ok || p.Partition < 0 || int(p.Partition) >= len(topic.Partitions) {
 				continue
 			}
-			offset, there, err := s.treeOffsets().Fetch(ctx, g.Group, core.TopicPartition{Topic: t.Topic, Partition: p.Partition})
+			offset, there, err := s.Groups.Tree.Fetch(ctx, g.Group, core.TopicPartition{Topic: t.Topic, Partition: p.Partition})
 			switch {
 			case err != nil:
 				p.ErrorCode, _ = s.failed("read an offset in the coordination tree", err)

@@ -279,6 +279,8 @@ func unmoved() map[string]string {
 		"millrace_unclean_leader_elections_total": alone, "millrace_preferred_replica_imbalance": alone,
 		"millrace_offline_partitions": alone, "millrace_controller_queue": atOnce,
 		"millrace_log_recovery_remaining": empty, "millrace_log_recovery_seconds": empty,
+		"millrace_group_partitions_loading": atOnce, "millrace_group_partition_load_seconds": atOnce,
+		"millrace_group_partition_load_max_seconds": atOnce,
 	}
 }
 
@@ -319,6 +321,7 @@ func TestEveryMetric(t *testing.T) {
 		checkCleaner(t, s, w, store)
 		checkRefusals(t, s, w)
 		checkEnd(t, s, store)
+		checkGroups(t, s.seen)
 
 		still := unmoved()
 		for _, m := range b.Metrics().Catalogue() {

@@ -142,3 +142,13 @@ func (c *child) count(ctx context.Context, addr, topic string, n int, acked func
 		return err
 	})
 }
+
+// sendNumbers sends numbers as groupClient wants them.
+func (c *child) sendNumbers(ctx context.Context, addr, topic, codec string, first, n int) error {
+	var in strings.Builder
+	in.WriteString(strings.Join([]string{"send", addr, topic, codec, strconv.Itoa(n)}, "\t") + "\n")
+	for i := first; i < first+n; i++ {
+		in.WriteString(strconv.Itoa(i%groupPartitions) + "\t" + groupValue(i) + "\n")
+	}
+	return c.run(ctx, in.String(), noLines)
+}

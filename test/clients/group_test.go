@@ -56,13 +56,17 @@ func groupSettings() []string {
 }
 
 // allGroupClients are the clients that the page in docs has rows for.
-func allGroupClients() []groupClient { return append(goGroupClients(), kcatGroup()) }
+func allGroupClients(t *testing.T) []groupClient {
+	return slices.Concat(
+		goGroupClients(), []groupClient{kcatGroup()}, javaGroupClients(t), []groupClient{kafkaJSGroup(t)}, pythonGroupClients(t),
+	)
+}
 
 // TestGroups puts each client into a group.
 func TestGroups(t *testing.T) {
 	t.Parallel()
 	var seen groupResults
-	testGroups(t, harness.Start(t, groupSettings()...), allGroupClients(), &seen)
+	testGroups(t, harness.Start(t, groupSettings()...), allGroupClients(t), &seen)
 }
 
 // testGroups runs the clients side by side. It does without parallel subtests, of

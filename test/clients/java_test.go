@@ -1,6 +1,7 @@
 package clients_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,8 +28,15 @@ func newJava(t *testing.T, version string) *child {
 		if err != nil {
 			return nil, err
 		}
-		return exec.Command("java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classPath, "millrace.Client"), nil
+		return javaCommand(classPath), nil
 	})
+}
+
+// javaCommand runs the program in a small virtual machine.
+func javaCommand(classPath string, args ...string) *exec.Cmd {
+	return exec.Command("java", append([]string{
+		"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classPath, "millrace.Client",
+	}, args...)...)
 }
 
 // javaBuild: two Mavens at a time would fetch the same files twice.
@@ -37,10 +45,11 @@ var javaBuild sync.Mutex
 // buildJava fetches a version of the client, unless an earlier run has, and compiles
 // test/java. It returns the class path.
 func buildJava(version string) (string, error) {
-	return compileJava("kafka-clients", version, "src/main/java/millrace/Client.java")
+	return compileJava("kafka-clients", version, "src/main/java/millrace/Client.java", "src/main/java/millrace/Member.java")
 }
 
 // compileJava is buildJava for any sources of test/java and any artifact of Kafka's.
+// What has not changed since an earlier run is left alone.
 func compileJava(artifact, version string, sources ...string) (string, error) {
 	javaBuild.Lock()
 	defer javaBuild.Unlock()
@@ -55,18 +64,27 @@ func compileJava(artifact, version string, sources ...string) (string, error) {
 		}
 	}
 	classes := filepath.Join(root, "target", "classes-"+version)
+	args := []string{"-nowarn", "-d", classes, "-cp", lib + "/*"}
+	var text []byte
+	for _, s := range sources {
+		t, err := os.ReadFile(filepath.Join(root, s))
+		if err != nil {
+			return "", err
+		}
+		args, text = append(args, filepath.Join(root, s)), append(text, t...)
+	}
+	classPath := classes + string(os.PathListSeparator) + lib + "/*"
+	marker := filepath.Join(classes, "compiled") // has what was compiled
+	if done, err := os.ReadFile(marker); err == nil && bytes.Equal(done, text) {
+		return classPath, nil
+	}
 	if err := os.MkdirAll(classes, 0o755); err != nil {
 		return "", err
 	}
-	args := []string{"-nowarn", "-d", classes, "-cp", lib + "/*"}
-	for _, s := range sources {
-		args = append(args, filepath.Join(root, s))
-	}
-	compile := exec.Command("javac", args...)
-	if out, err := compile.CombinedOutput(); err != nil {
+	if out, err := exec.Command("javac", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("javac: %w\n%s", err, out)
 	}
-	return classes + string(os.PathListSeparator) + lib + "/*", nil
+	return classPath, os.WriteFile(marker, text, 0o644)
 }
 
 // fetchJava tries Maven's own store first, and the network when that is not enough.

@@ -6,16 +6,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
+	"time"
 )
 
-func kafkaJS(t *testing.T) client {
-	c := newChild(t, func() (*exec.Cmd, error) {
+func newJS(t *testing.T) *child {
+	return newChild(t, func() (*exec.Cmd, error) {
 		if err := installJS(); err != nil {
 			return nil, err
 		}
 		return exec.Command("node", "../js/client.js"), nil
 	})
+}
+
+func kafkaJS(t *testing.T) client {
+	c := newJS(t)
 	return client{
 		name: "kafkajs", version: "2.2.4", needs: []string{"node", "npm"}, codecs: allCodecs(),
 		note: "consumes in groups only; no null in headers", says: kafkaJSSays, produce: c.produce,
@@ -31,8 +38,13 @@ func kafkaJSSays(m *message) {
 	}
 }
 
+// jsInstall: one npm at a time.
+var jsInstall sync.Mutex
+
 // installJS installs what test/js/package-lock.json names, unless that has been done.
 func installJS() error {
+	jsInstall.Lock()
+	defer jsInstall.Unlock()
 	lock, err := os.ReadFile("../js/package-lock.json")
 	if err != nil {
 		return err
@@ -47,4 +59,20 @@ func installJS() error {
 		return fmt.Errorf("npm ci: %w\n%s", err, out)
 	}
 	return os.WriteFile(marker, lock, 0o644)
+}
+
+// kafkaJSGroup shares partitions one by one in turn; kafkajs has no other way.
+func kafkaJSGroup(t *testing.T) groupClient {
+	c := newJS(t)
+	return groupClient{
+		name: "kafkajs", version: "2.2.4", needs: []string{"node", "npm"}, codecs: allCodecs(),
+		assignor: "RoundRobinAssigner", send: c.sendNumbers,
+		member: func(addr, group, topic string) (*exec.Cmd, error) {
+			if err := installJS(); err != nil {
+				return nil, err
+			}
+			ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+			return exec.Command("node", "../js/client.js", "member", addr, group, topic, ms(groupSession), ms(groupHeartbeat), ms(maxWait)), nil
+		},
+	}
 }

@@ -1,7 +1,8 @@
 'use strict'
 // Does what the tests of test/clients ask of kafkajs: the same commands and answers
-// as test/java's Client, of which kafkajs can only produce: it has no consumer
-// without a group.
+// as test/java's Client, of which kafkajs can only produce and send: it has no consumer
+// without a group. With the arguments "member ADDR GROUP TOPIC SESSION HEARTBEAT WAIT",
+// times in ms, it is a member of a group, as test/java's Member is.
 const readline = require('readline')
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
 const lz4 = require('lz4-napi')
@@ -54,17 +55,72 @@ async function produce(addr, topic, codec, messages) {
   }
 }
 
+// send sends text to several partitions.
+async function send(addr, topic, codec, lines) {
+  const kafka = new Kafka({ clientId: 'test', brokers: [addr], logLevel: logLevel.ERROR })
+  const producer = kafka.producer()
+  await producer.connect()
+  try {
+    const messages = lines.map(line => {
+      const [partition, value] = line.split('\t')
+      return { partition: Number(partition), value }
+    })
+    await producer.send({ topic, compression: codecs[codec], messages })
+  } finally {
+    await producer.disconnect()
+  }
+}
+
+// member commits each batch once it has printed it. A commit that fails because the
+// group rebalances is retried by nobody: the batch comes again, here or elsewhere.
+async function member(addr, groupId, topic, sessionTimeout, heartbeatInterval, maxWaitTimeInMs) {
+  const kafka = new Kafka({ clientId: 'test', brokers: [addr], logLevel: logLevel.ERROR, retry: { initialRetryTime: 50, retries: 50 } })
+  const consumer = kafka.consumer({
+    groupId, sessionTimeout, heartbeatInterval, maxWaitTimeInMs, rebalanceTimeout: 2 * sessionTimeout,
+  })
+  consumer.on(consumer.events.CRASH, ({ payload }) => {
+    console.error('crash', payload.error, payload.restart)
+    if (!payload.restart) process.exit(1)
+  })
+  await consumer.connect()
+  await consumer.subscribe({ topic, fromBeginning: true })
+  await consumer.run({
+    autoCommit: false,
+    eachBatch: async ({ batch, isStale, isRunning, heartbeat }) => {
+      if (isStale() || !isRunning()) return
+      let next
+      for (const m of batch.messages) {
+        process.stdout.write(`record\t${batch.partition}\t${m.offset}\t${m.value}\n`)
+        next = (BigInt(m.offset) + 1n).toString()
+      }
+      if (next === undefined) return
+      await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
+      process.stdout.write(`committed\t${batch.partition}\t${next}\n`)
+      await heartbeat()
+    },
+  })
+  process.stdin.resume()
+  await new Promise(resolve => process.stdin.once('end', resolve))
+  await consumer.disconnect()
+  process.exit(0)
+}
+
 async function main() {
   await zstd.init()
+  if (process.argv[2] === 'member') {
+    const [addr, group, topic, ...times] = process.argv.slice(3)
+    return member(addr, group, topic, ...times.map(Number))
+  }
   const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]()
   const next = async () => (await lines.next()).value
   for (let line = await next(); line !== undefined; line = await next()) {
     const [command, addr, topic, codec, n] = line.split('\t')
     try {
-      if (command !== 'produce') throw new Error(`unknown command ${command}`)
-      const messages = []
-      while (messages.length < Number(n)) messages.push(message(await next()))
-      await produce(addr, topic, codec, messages)
+      const input = []
+      while (input.length < Number(n)) input.push(await next())
+      if (command === 'produce') await produce(addr, topic, codec, input.map(message))
+      else if (command === 'send') await send(addr, topic, codec, input)
+      else throw new Error(`unknown command ${command}`)
       process.stdout.write('ok\n')
     } catch (e) {
       console.error(e)

@@ -31,10 +31,14 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * produce ADDR TOPIC CODEC N      N lines of messages follow
  * consume ADDR TOPIC N            answered with N lines of messages
  * count   ADDR TOPIC N            sends the numbers below N, idempotently; "acked K" now and then
+ * send    ADDR TOPIC CODEC N      N lines of "PARTITION VALUE" follow
  * </pre>
  *
  * A message is its time, key and value, then key and value of each header; all but
  * the time in base64, with "-" for null.
+ *
+ * <p>With the arguments "member ADDR GROUP TOPIC NAME=VALUE..." it is a member of a
+ * group, with these settings; see {@link Member}.
  */
 public final class Client {
     private static final int PARTITION = 0;
@@ -45,6 +49,10 @@ public final class Client {
     private final PrintStream out = new PrintStream(System.out, false);
 
     public static void main(String[] args) throws Exception {
+        if (args.length > 0 && args[0].equals("member")) {
+            Member.run(args);
+            return;
+        }
         new Client().serve();
     }
 
@@ -61,6 +69,9 @@ public final class Client {
                         break;
                     case "count":
                         count(f[1], f[2], Integer.parseInt(f[3]));
+                        break;
+                    case "send":
+                        send(f[1], f[2], f[3], read(Integer.parseInt(f[4])));
                         break;
                     default:
                         throw new IllegalArgumentException("unknown command " + f[0]);
@@ -111,6 +122,25 @@ public final class Client {
             if (offset != i) {
                 throw new IllegalStateException("message " + i + " was acknowledged with offset " + offset);
             }
+        }
+    }
+
+    /** Sends text to several partitions. */
+    private void send(String addr, String topic, String codec, List<String[]> values) throws Exception {
+        Properties p = settings(addr);
+        p.put("compression.type", codec);
+        p.put("linger.ms", "5");
+        List<Future<RecordMetadata>> acks = new ArrayList<>();
+        try (KafkaProducer<byte[], byte[]> producer =
+                new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer())) {
+            for (String[] v : values) {
+                byte[] value = v[1].getBytes(StandardCharsets.US_ASCII);
+                acks.add(producer.send(new ProducerRecord<>(topic, Integer.valueOf(v[0]), null, value)));
+            }
+            producer.flush();
+        }
+        for (Future<RecordMetadata> ack : acks) {
+            ack.get();
         }
     }
 

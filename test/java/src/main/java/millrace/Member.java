@@ -1,0 +1,89 @@
+package millrace;
+
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import org.apache.kafka.clients.consumer.CommitFailedException;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.WakeupException;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+
+/**
+ * A member of a group. It prints what it reads and then, once that is committed, what
+ * it has committed:
+ *
+ * <pre>
+ * record    PARTITION OFFSET VALUE
+ * committed PARTITION NEXT
+ * </pre>
+ *
+ * with tabs between the fields. It leaves the group and ends when its standard input
+ * ends.
+ */
+final class Member {
+    private Member() {}
+
+    static void run(String[] args) throws Exception {
+        Properties p = new Properties();
+        p.put("bootstrap.servers", args[1]);
+        p.put("group.id", args[2]);
+        p.put("enable.auto.commit", "false");
+        p.put("auto.offset.reset", "earliest");
+        for (int i = 4; i < args.length; i++) {
+            int at = args[i].indexOf('=');
+            p.put(args[i].substring(0, at), args[i].substring(at + 1));
+        }
+        PrintStream out = new PrintStream(System.out, false);
+        try (KafkaConsumer<byte[], byte[]> consumer =
+                new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.subscribe(List.of(args[3]));
+            Thread end = new Thread(() -> {
+                try {
+                    while (System.in.read() >= 0) {
+                        // until its end
+                    }
+                } catch (java.io.IOException e) {
+                    // that is its end too
+                }
+                consumer.wakeup();
+            });
+            end.setDaemon(true);
+            end.start();
+            while (true) {
+                Map<TopicPartition, OffsetAndMetadata> read = new HashMap<>();
+                for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofSeconds(1))) {
+                    out.print("record\t" + r.partition() + "\t" + r.offset() + "\t"
+                        + new String(r.value(), StandardCharsets.US_ASCII) + "\n");
+                    read.put(new TopicPartition(r.topic(), r.partition()), new OffsetAndMetadata(r.offset() + 1));
+                }
+                out.flush();
+                commit(consumer, read, out);
+            }
+        } catch (WakeupException e) {
+            out.flush();
+        }
+    }
+
+    private static void commit(
+            KafkaConsumer<byte[], byte[]> consumer, Map<TopicPartition, OffsetAndMetadata> read, PrintStream out) {
+        if (read.isEmpty()) {
+            return;
+        }
+        try {
+            consumer.commitSync(read);
+        } catch (CommitFailedException | RebalanceInProgressException e) {
+            System.err.println("commit: " + e); // the records come again, here or elsewhere
+            return;
+        }
+        read.forEach((tp, o) -> out.print("committed\t" + tp.partition() + "\t" + o.offset() + "\n"));
+        out.flush();
+    }
+}
