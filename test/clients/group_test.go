@@ -59,6 +59,7 @@ func groupSettings() []string {
 func allGroupClients(t *testing.T) []groupClient {
 	return slices.Concat(
 		goGroupClients(), []groupClient{kcatGroup()}, javaGroupClients(t), []groupClient{kafkaJSGroup(t)}, pythonGroupClients(t),
+		oldGroupClients(t),
 	)
 }
 

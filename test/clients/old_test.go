@@ -59,13 +59,27 @@ func oldClients(t *testing.T, environment ...string) []client {
 	return append(clients, kafkaPython(t))
 }
 
+// oldSources are those of a program.
+func oldSources(program string) []string {
+	names := []string{"Commands.java", program + ".java"}
+	if program == "OldClient" {
+		names = append(names, "OldMember.java")
+	}
+	for i, n := range names {
+		names[i] = "src/old/java/millrace/" + n
+	}
+	return names
+}
+
 // oldJava prepares a program of test/java/src/old with a version of Kafka's clients.
-func oldJava(artifact, version, program string) (*exec.Cmd, error) {
-	classPath, err := compileJava(artifact, version, "src/old/java/millrace/Commands.java", "src/old/java/millrace/"+program+".java")
+func oldJava(artifact, version, program string, args ...string) (*exec.Cmd, error) {
+	classPath, err := compileJava(artifact, version, oldSources(program)...)
 	if err != nil {
 		return nil, err
 	}
-	return exec.Command("java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classPath, "millrace."+program), nil
+	return exec.Command("java", append([]string{
+		"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classPath, "millrace." + program,
+	}, args...)...), nil
 }
 
 // oldPythonVersion is the kafka-python under test. Its sources do not compile on
@@ -96,17 +110,20 @@ func oldPython() string {
 	return found[len(found)-1]
 }
 
+// oldPythonCommand prepares test/python/old_client.py.
+func oldPythonCommand(python string, args ...string) (*exec.Cmd, error) {
+	lib, err := pythonLib(python)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(python, append([]string{"../python/old_client.py"}, args...)...)
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+lib)
+	return cmd, nil
+}
+
 func kafkaPython(t *testing.T) client {
 	python := oldPython()
-	p := newChild(t, func() (*exec.Cmd, error) {
-		lib, err := pythonLib(python)
-		if err != nil {
-			return nil, err
-		}
-		cmd := exec.Command(python, "../python/old_client.py")
-		cmd.Env = append(os.Environ(), "PYTHONPATH="+lib)
-		return cmd, nil
-	})
+	p := newChild(t, func() (*exec.Cmd, error) { return oldPythonCommand(python) })
 	return client{
 		name: "kafka-python", version: oldPythonVersion, needs: []string{python}, note: "magic 1: no headers; lz4 in blocks as 1.4 writes them",
 		codecs: oldCodecs(), reads: oldCodecs(), says: noHeaders, shows: noHeaders,

@@ -5,18 +5,25 @@ output by lines of which the last is "ok" or "error" with a reason:
 
     produce ADDR TOPIC CODEC N      N lines of messages follow
     consume ADDR TOPIC N            answered with N lines of messages
+    send    ADDR TOPIC CODEC N      N lines of partition and value follow
 
 A message is its time, key and value; key and value in base64, with "-" for null.
+
+With the arguments member ADDR GROUP TOPIC SESSION HEARTBEAT (both in ms) it is a member
+of a group instead: see test/clients/group_member_test.go.
 """
 
 import base64
 import sys
+import threading
 import time
 import traceback
 
 import lz4f
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import CommitFailedError
 from kafka.producer.buffer import MessageSetBuffer
+from kafka.structs import OffsetAndMetadata
 
 PARTITION = 0
 PATIENCE = 100  # s
@@ -76,6 +83,54 @@ def produce(addr, topic, codec, messages):
         producer.close(PATIENCE)
 
 
+def send(addr, topic, codec, values):
+    producer = KafkaProducer(
+        bootstrap_servers=addr,
+        compression_type=None if codec == "none" else codec,
+        acks="all",
+        linger_ms=5,
+        max_block_ms=PATIENCE * 1000,
+    )
+    try:
+        for ack in [producer.send(topic, value=v[1].encode("utf-8"), partition=int(v[0])) for v in values]:
+            ack.get(PATIENCE)
+    finally:
+        producer.close(PATIENCE)
+
+
+def member(addr, group, topic, session, heartbeat):
+    ended = threading.Event()
+
+    def wait():
+        sys.stdin.read()
+        ended.set()
+
+    thread = threading.Thread(target=wait)
+    thread.daemon = True
+    thread.start()
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=addr,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
+        session_timeout_ms=int(session),
+        heartbeat_interval_ms=int(heartbeat),
+    )
+    while not ended.is_set():
+        for tp, records in consumer.poll(timeout_ms=100).items():
+            for r in records:
+                print("record\t%d\t%d\t%s" % (r.partition, r.offset, r.value.decode("utf-8")), flush=True)
+                try:
+                    consumer.commit({tp: OffsetAndMetadata(r.offset + 1, "")})
+                except CommitFailedError:
+                    traceback.print_exc()
+                    continue
+                print("committed\t%d\t%d" % (r.partition, r.offset + 1), flush=True)
+    consumer.close()
+
+
 def consume(addr, topic, n, out):
     tp = TopicPartition(topic, PARTITION)
     consumer = KafkaConsumer(
@@ -107,6 +162,9 @@ def consume(addr, topic, n, out):
 
 def main():
     set_lz4()
+    if sys.argv[1:2] == ["member"]:
+        member(*sys.argv[2:])
+        return
     out = sys.stdout
     while True:
         line = sys.stdin.readline()
@@ -117,6 +175,8 @@ def main():
             if f[0] == "produce":
                 messages = [sys.stdin.readline().rstrip("\n").split("\t") for _ in range(int(f[4]))]
                 produce(f[1], f[2], f[3], messages)
+            elif f[0] == "send":
+                send(f[1], f[2], f[3], [sys.stdin.readline().rstrip("\n").split("\t") for _ in range(int(f[4]))])
             elif f[0] == "consume":
                 consume(f[1], f[2], int(f[3]), out)
             else:

@@ -10,7 +10,7 @@ import java.util.List;
 
 /**
  * Talks with the tests of test/clients as Client of src/main does, for clients that are
- * too old for it: the commands produce and consume, and the same form of messages.
+ * too old for it: the commands produce, consume and send, and the same form of messages.
  */
 abstract class Commands {
     static final int PARTITION = 0;
@@ -21,6 +21,9 @@ abstract class Commands {
     private final BufferedReader in =
         new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII), 1 << 20);
     private final PrintStream out = new PrintStream(System.out, false);
+
+    /** Sends values to the partitions before them, and returns when they are acknowledged. */
+    abstract void send(String addr, String topic, String codec, List<String[]> values) throws Exception;
 
     abstract void produce(String addr, String topic, String codec, List<String[]> messages) throws Exception;
 
@@ -34,6 +37,9 @@ abstract class Commands {
                 switch (f[0]) {
                     case "produce":
                         produce(f[1], f[2], f[3], read(Integer.parseInt(f[4])));
+                        break;
+                    case "send":
+                        send(f[1], f[2], f[3], read(Integer.parseInt(f[4])));
                         break;
                     case "consume":
                         consume(f[1], f[2], Integer.parseInt(f[3]));

@@ -22,6 +22,10 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  */
 public final class OldClient extends Commands {
     public static void main(String[] args) throws Exception {
+        if (args.length > 0) {
+            OldMember.run(args[0], args[1], args[2], Integer.parseInt(args[3]), Integer.parseInt(args[4]));
+            return;
+        }
         new OldClient().serve();
     }
 
@@ -69,6 +73,26 @@ public final class OldClient extends Commands {
             if (offset != i) {
                 throw new IllegalStateException("message " + i + " was acknowledged with offset " + offset);
             }
+        }
+    }
+
+    @Override
+    void send(String addr, String topic, String codec, List<String[]> values) throws Exception {
+        Properties p = new Properties();
+        p.put("bootstrap.servers", addr);
+        p.put("compression.type", codec);
+        p.put("linger.ms", "5");
+        p.put("acks", "all");
+        List<Future<RecordMetadata>> acks = new ArrayList<>();
+        try (KafkaProducer<byte[], byte[]> producer =
+                new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer())) {
+            for (String[] v : values) {
+                acks.add(producer.send(new ProducerRecord<byte[], byte[]>(
+                    topic, Integer.parseInt(v[0]), null, v[1].getBytes(StandardCharsets.UTF_8))));
+            }
+        }
+        for (Future<RecordMetadata> ack : acks) {
+            ack.get();
         }
     }
 

@@ -58,6 +58,11 @@ public final class OldestClient extends Commands {
         }
     }
 
+    @Override
+    void send(String addr, String topic, String codec, List<String[]> values) {
+        throw new UnsupportedOperationException("consumers of 0.8 have their groups in ZooKeeper");
+    }
+
     private static SimpleConsumer connect(String host, int port) {
         return new SimpleConsumer(host, port, TIMEOUT, BUFFER, "test");
     }
