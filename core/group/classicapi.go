@@ -106,7 +106,13 @@ func (c *Coordinator) SyncGroup(ctx context.Context, _ Caller, req *kmsg.SyncGro
 	if g.consumer != nil {
 		g.consumer.Sync(now, req, resp)
 		s.touched(g)
+		p := s.unsettled(g)
 		s.mu.Unlock()
+		if code, err := s.told(ctx, p, nil); code != 0 || err != nil {
+			*resp = kmsg.NewSyncGroupResponse()
+			resp.Version, resp.ErrorCode = req.Version, code
+			return err
+		}
 		return nil
 	}
 	reply := make(chan *kmsg.SyncGroupResponse, 1)

@@ -55,14 +55,19 @@ func (e consumerEnv) NewMemberID() string { return e.c.o.NewMemberID() }
 func (e consumerEnv) Rebalanced() { e.c.count.rebalances.Add(1) }
 
 // apply appends what an operation of a group of the consumer protocol has made, and
-// replays it. The lock is held.
+// replays it. It answers what the client has to wait for: an answer that stores nothing
+// may rest on what another one has. The lock is held.
 func (s *shard) apply(now time.Time, g *group, out consumer.Outcome) (placed, error) {
 	defer s.touched(g)
+	if len(out.Records) == 0 {
+		return s.unsettled(g), nil
+	}
 	p, err := s.write(now, out.Records...)
 	if err != nil {
 		s.logger.Warn("cannot store a group", "group", g.id, "error", err)
 		return placed{}, err
 	}
+	g.last = p
 	for _, r := range out.Records {
 		g.stored = true
 		g.replay(r)
@@ -74,6 +79,15 @@ func (s *shard) apply(now time.Time, g *group, out consumer.Outcome) (placed, er
 		g.classic.Rebalance(now, "the group goes on with the classic protocol")
 	}
 	return p, nil
+}
+
+// unsettled is the newest append of a group of the consumer protocol while it does not
+// count yet. The lock is held.
+func (s *shard) unsettled(g *group) placed {
+	if g.last.wait <= s.hw() {
+		g.last = placed{}
+	}
+	return g.last
 }
 
 // replay applies a record of the consumer protocol that is in the log.
@@ -136,7 +150,7 @@ func (s *shard) heartbeat(now time.Time, caller Caller, req *kmsg.ConsumerGroupH
 	}
 	// Whoever waits in the classic group joins again, and finds this one.
 	g.unload(kerr.RebalanceInProgress.Code)
-	g.consumer, g.stored = k, true
+	g.consumer, g.stored, g.last = k, true, p
 	for _, r := range out.Records {
 		g.replay(r)
 	}
@@ -149,7 +163,7 @@ func (s *shard) heartbeat(now time.Time, caller Caller, req *kmsg.ConsumerGroupH
 // is taken over with them.
 func (s *shard) begin(now time.Time, g *group, id string) (*consumer.Group, []schema.Record, error) {
 	settings, env := s.consumerSettings(), consumerEnv{s.c}
-	if g != nil && g.classic != nil && !g.classic.Idle() {
+	if g != nil && !g.empty() {
 		if !s.c.o.Settings.Consumer.Upgrade {
 			return nil, nil, core.Failf(kerr.GroupIDNotFound.Code, "Group %s is not a consumer group.", id)
 		}

@@ -177,7 +177,7 @@ func (c *Coordinator) PartitionFor(group string) int32 {
 // partitions is how many partitions TopicName has; what the settings say while it does
 // not exist.
 func (c *Coordinator) partitions() int32 {
-	if t, ok := c.o.Metadata.Current().Topic(TopicName); ok {
+	if t, ok := c.o.Metadata.Current().Topic(TopicName); ok && len(t.Partitions) > 0 {
 		return int32(len(t.Partitions))
 	}
 	return c.o.Settings.TopicPartitions

@@ -28,6 +28,8 @@ type group struct {
 	stored  bool
 	offsets offsets
 	txns    transactions
+	// last is where the newest records of a group of the consumer protocol went.
+	last placed
 
 	// due is when the group wants to be woken, and place where it is among those that
 	// do; -1 when it is not.
