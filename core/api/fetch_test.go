@@ -447,6 +447,27 @@ func TestFetchWaits(t *testing.T) {
 	})
 }
 
+// TestQuiet: a fetch that waits is answered at once, and those that come later do not
+// wait.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newCluster(t)
+		ss := f.connect(t)
+		req := fetchFrom(11)
+		req.MaxWaitMillis, req.MinBytes = 300_000, 8
+		f.appendTo("a", 0, "1234") // not enough
+		time.AfterFunc(50*time.Millisecond, func() { ss.server.Quiet(); ss.server.Quiet() })
+		for _, want := range []time.Duration{50 * time.Millisecond, 0} {
+			start := time.Now()
+			wantShown(t, ask[*kmsg.FetchResponse](t, ss, req), "a-0:1234", "a-1:", "a-2:", "b-0:", "b-1:", "b-2:")
+			if took := time.Since(start); took != want {
+				t.Errorf("took %s, want %s", took, want)
+			}
+		}
+	})
+}
+
 // Records that come between the first read and the watch are not missed.
 func TestFetchMissesNoWake(t *testing.T) {
 	t.Parallel()

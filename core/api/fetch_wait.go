@@ -58,6 +58,8 @@ func (f *fetching) collect(ctx context.Context, w *fetchWait) error {
 		case <-w.waiter.C():
 		case <-w.timer.C():
 			expired = true
+		case <-f.server.quiet:
+			expired = true
 		}
 	}
 }

@@ -67,6 +67,8 @@ type Server struct {
 	produces  sync.Pool // of *producing
 	fetches   sync.Pool // of *fetching
 	sessions  *fetchSessions
+	quiet     chan struct{} // closed by Quiet
+	quietOnce sync.Once
 }
 
 // maxKey is the highest API key that has a place in the table.
@@ -96,7 +98,7 @@ type call struct {
 
 // NewServer makes a server.
 func NewServer(o Options) *Server {
-	s := &Server{Options: o}
+	s := &Server{Options: o, quiet: make(chan struct{})}
 	if s.FetchMaxBytes == 0 {
 		s.FetchMaxBytes = defaultFetchMaxBytes
 	}
@@ -115,6 +117,11 @@ func NewServer(o Options) *Server {
 func (s *Server) Open(_ context.Context, peer core.Peer) (core.ClientSession, error) {
 	return &session{server: s, peer: peer, principal: anonymous}, nil
 }
+
+// Quiet makes fetches that wait for records answer with what there is, and those that
+// come not wait at all, so that the listeners can be drained: a consumer may wait for
+// minutes. Safe to call twice.
+func (s *Server) Quiet() { s.quietOnce.Do(func() { close(s.quiet) }) }
 
 // anonymous is the principal of a connection that nobody has authenticated.
 const anonymous = "User:ANONYMOUS"

@@ -89,4 +89,9 @@ func (a *apiServer) handler() core.Handler {
 // quiet answers the requests that wait for other clients, and those that come, so
 // that the listeners can be drained: a member that waits in a group may do so for
 // minutes.
-func (a *apiServer) quiet() { a.groups.Close() }
+func (a *apiServer) quiet() {
+	a.groups.Close()
+	if s := a.serving.Load(); s != nil {
+		s.Quiet()
+	}
+}
