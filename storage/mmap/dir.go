@@ -41,6 +41,8 @@ type logEntry struct {
 	topicID core.TopicID
 	read    bool // topicID was looked up
 
+	unmade bool // making it has failed, and something of it may be left
+
 	open    *Log // nil while closed
 	opening bool // open, or about to be
 	// settled: closed cleanly, now or before the storage was opened.
@@ -51,6 +53,9 @@ type logEntry struct {
 	// decided: a future log that has taken the place of the current one, but for the
 	// name of its directory; see Storage.Promote.
 	decided bool
+	// held: marked like one that is decided, but what it was to replace may be in a
+	// directory that is offline, and may have gone on.
+	held bool
 
 	fresh atomic.Bool // the directory's own entry is not durable
 	// suspect: the kernel may have dropped what it could not write, and a sync that

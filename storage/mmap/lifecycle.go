@@ -55,14 +55,23 @@ func (s *Storage) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (
 	}
 	if err != nil {
 		e.opening, e.settled = false, false // what was begun may be on disk or not
-		if created {
+		if e.unmade = created && !s.unmake(e); created && !e.unmade {
 			delete(s.entries, entryKey{e.tp, e.future})
 		}
 		return nil, core.Recovered{}, fmt.Errorf("open log %s: %w", id.TopicPartition, err)
 	}
-	e.open, e.settled = l, false
+	e.open, e.settled, e.unmade = l, false, false
 	rec.Created = created
 	return l, rec, nil
+}
+
+// unmake removes what is left of a log that could not be made. As long as it is there
+// the log has its place: it must not be made in another directory as well.
+func (s *Storage) unmake(e *logEntry) bool {
+	if _, err := s.fs.Stat(e.dir); errors.Is(err, os.ErrNotExist) {
+		return true
+	}
+	return !s.closed && s.fs.RemoveAll(e.dir) == nil && s.fs.SyncDir(e.dd.path) == nil
 }
 
 // reserve finds the log or chooses a place for it, and keeps others from opening
@@ -75,7 +84,11 @@ func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, creat
 	}
 	key := entryKey{id.TopicPartition, id.Future}
 	e = s.entries[key]
-	if f := s.entries[entryKey{id.TopicPartition, true}]; e == nil && !id.Future && f != nil && f.decided {
+	f := s.entries[entryKey{id.TopicPartition, true}]
+	if e == nil && !id.Future && f != nil && f.held {
+		return nil, false, fmt.Errorf("its move to %s was interrupted, and a log directory is offline: %w", f.dd.path, core.ErrStorage)
+	}
+	if e == nil && !id.Future && f != nil && f.decided {
 		// It is there, but for its name.
 		if err := s.complete(f); err != nil {
 			return nil, false, fmt.Errorf("%w: %w", core.ErrStorage, err)
@@ -101,6 +114,7 @@ func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, creat
 			return nil, false, fmt.Errorf("as topic %s, but it belongs to %s: %w", id.TopicID, e.topicID, core.ErrWrongTopicID)
 		}
 	}
+	created = created || e.unmade
 	e.opening = true
 	e.delay = int64(cfg.DeleteDelay)
 	return e, created, nil
@@ -229,7 +243,7 @@ func (s *Storage) Delete(_ context.Context, id core.LogID) error {
 		return nil
 	case e.opening:
 		return fmt.Errorf("delete log %s: %w", id.TopicPartition, core.ErrLogOpen)
-	case e.decided:
+	case e.decided, e.held:
 		return fmt.Errorf("delete the future log of %s, which is its only one: %w", id.TopicPartition, core.ErrStorage)
 	}
 	// First of all: what the checkpoints say must not be taken for a later log of the

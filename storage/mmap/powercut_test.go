@@ -22,7 +22,8 @@ import (
 )
 
 // TestPowerCuts lives through random histories of a log, each made by its seed:
-// appends, flushes, rolls, trims, truncations, resets, blobs and checkpoints, with
+// appends, flushes, rolls, trims, truncations, resets, compactions, blobs,
+// checkpoints and, in half of them, moves between two directories, with
 // power cuts, kills and errors at any call of the file system, recoveries
 // included. After each it compares the log with what may be left.
 //
@@ -89,6 +90,8 @@ type life struct {
 	// verbose shows every call that writes.
 	verbose bool
 	cfg     core.LogConfig
+	dirs    []string
+	dir     string // where the log is
 	disk    *vfstest.Disk
 	fs      *vfstest.Faults
 	st      *mmap.Storage
@@ -118,6 +121,7 @@ func live(seed uint64, logf func(string, ...any)) error {
 		v.cfg.DeleteDelay = 0
 	}
 	v.cfg.Preallocate = seed%5 == 0
+	v.dirs = []string{logDir, moreDir}[:1+rnd.IntN(2)]
 	v.disk = vfstest.NewDisk(vfstest.Options{Rand: rand.New(rand.NewPCG(seed, 78))})
 	v.boot()
 	err := v.run(10 + rnd.IntN(60))
@@ -230,6 +234,8 @@ func (v *life) step() error {
 		return v.reset()
 	case n < 79:
 		return v.compact()
+	case n < 81 && len(v.dirs) > 1:
+		return v.move()
 	case n < 82:
 		return v.blob()
 	case n < 88:
@@ -264,16 +270,25 @@ func (v *life) restart() error {
 	return nil
 }
 
-const logDir = "/data/logs"
+const logDir, moreDir = "/data/logs", "/data/more"
 
 // open opens the storage and the log as far as the machine lets it, and compares
 // the log with the model.
 func (v *life) open() error {
 	ctx := context.Background()
 	if v.st == nil {
-		st, err := mmap.Open(ctx, mmap.Options{Dirs: []string{logDir}, FS: v.fs, MaxOpenSegments: 3})
+		st, err := mmap.Open(ctx, mmap.Options{Dirs: v.dirs, FS: v.fs, MaxOpenSegments: 3})
 		if err != nil {
 			return v.hindered("open storage", err)
+		}
+		dirs, err := st.Dirs(ctx)
+		if err != nil {
+			return found("dirs: %w", err)
+		}
+		for _, d := range dirs {
+			if d.Err != nil { // the log may be in there
+				return v.hindered("open storage", errors.Join(d.Err, st.Close()))
+			}
 		}
 		v.st = st
 		if err := v.compareCheckpoints(); err != nil {
@@ -290,6 +305,7 @@ func (v *life) open() error {
 	if err := v.compare(rec); err != nil {
 		return err
 	}
+	v.dir = l.State().Dir
 	if !v.stopped && v.rnd.IntN(3) == 0 {
 		v.trouble()
 	}
@@ -601,8 +617,8 @@ func (v *life) shutDown() error {
 		if files, mappings := v.disk.Open(); files+mappings > 0 {
 			return found("%d files and %d mappings stay open", files, mappings)
 		}
-		if marked(v.disk) {
-			if err := checkFiles(v.disk, filepath.Join(logDir, logID().String()), v.cfg); err != nil {
+		if v.dir != "" && marked(v.disk, v.dir) {
+			if err := checkFiles(v.disk, filepath.Join(v.dir, logID().String()), v.cfg); err != nil {
 				return err
 			}
 			v.m.flushed, v.m.clean = v.m.end, true
@@ -616,8 +632,8 @@ func (v *life) shutDown() error {
 	return nil
 }
 
-func marked(fs vfs.FS) bool {
-	_, err := fs.Stat(filepath.Join(logDir, ".kafka_cleanshutdown"))
+func marked(fs vfs.FS, dir string) bool {
+	_, err := fs.Stat(filepath.Join(dir, ".kafka_cleanshutdown"))
 	return err == nil
 }
 
@@ -640,7 +656,8 @@ func (v *life) compareCheckpoints() error {
 func (v *life) compare(rec core.Recovered) error {
 	stopped := v.stopped
 	if stopped {
-		return nil // it will be opened again
+		v.m.clean = false // not any more
+		return nil        // it will be opened again
 	}
 	v.calm()
 	defer v.fs.Decide(v.decide)

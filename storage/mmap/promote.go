@@ -241,6 +241,10 @@ func (s *Storage) settlePromotions() error {
 			return fmt.Errorf("log directory %s: look whether the move of %s was over: %w: %w", e.dd.path, e.tp, core.ErrStorage, err)
 		case err == nil && !marked:
 			continue
+		case err == nil && alone && len(s.failed) > 0:
+			e.held = true
+			s.log.Warn("a move between directories is finished when every directory is there", "log", e.tp.String(), "to", e.dd.path)
+			continue
 		case err == nil && alone:
 			s.log.Info("finishing a move between directories", "log", e.tp.String(), "to", e.dd.path)
 			if err = s.complete(e); err != nil && e.future {
