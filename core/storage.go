@@ -31,7 +31,10 @@ type Storage interface {
 	// and finds an existing one. Several logs may be opened at once.
 	Open(ctx context.Context, id LogID, cfg LogConfig) (Log, Recovered, error)
 	// Promote lets a future log take the place of the current one: a move between
-	// directories. Both must be closed.
+	// directories. Both must be closed, the future one in order, so that all of it is
+	// durable. Checkpoints say of the log what they said before. After a crash, or an
+	// error, Open finds the one log or the other, whole; when it returns nil, the future
+	// one.
 	Promote(ctx context.Context, id LogID) error
 	// Delete removes a closed log. Slices that were read from it stay readable until
 	// they are closed. Deleting a log that does not exist is no error.

@@ -249,18 +249,10 @@ func (l *Log) reindex(s *segment, f *files, w *walker) (rebuilt, error) {
 		return r, err
 	}
 	r.finish()
-	err = r.write(s.fs, s.path)
+	// The next recovery may trust them without a look.
+	err = r.writeDurably(s.fs, s.path)
 	l.changedFiles()
 	if err != nil {
-		return r, err
-	}
-	// The next recovery may trust them without a look.
-	for _, suffix := range []string{indexSuffix, timeSuffix} {
-		if err := syncFile(s.fs, s.path+suffix); err != nil {
-			return r, err
-		}
-	}
-	if err := s.fs.SyncDir(l.dir); err != nil {
 		return r, err
 	}
 	s.dropFiles() // the next look-up maps the new ones

@@ -86,3 +86,12 @@ func appendTimeEntry(b []byte, ts, last, base int64) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(ts))
 	return binary.BigEndian.AppendUint32(b, uint32(relative(last, base)))
 }
+
+// writeDurably replaces the indexes of a segment that a recovery may trust without a
+// look: after a power cut they are the old ones or these.
+func (r *rebuilt) writeDurably(fs vfs.FS, path string) error {
+	return errors.Join(
+		vfs.WriteFile(fs, path+indexSuffix, r.offsets),
+		vfs.WriteFile(fs, path+timeSuffix, r.times),
+	)
+}

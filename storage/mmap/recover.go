@@ -300,7 +300,12 @@ func (l *Log) recoverSegment(s *segment, point, nextBase int64, rec *core.Recove
 	}
 	s.size.Store(r.size)
 	s.next.Store(r.next)
-	err = r.write(s.fs, s.path)
+	if nextBase >= 0 && nextBase <= point {
+		// The next recovery may not look at it.
+		err = r.writeDurably(s.fs, s.path)
+	} else {
+		err = r.write(s.fs, s.path)
+	}
 	l.changedFiles()
 	if err != nil {
 		return false, fmt.Errorf("rebuild indexes of %s: %w", filepath.Base(s.path), err)

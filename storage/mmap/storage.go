@@ -109,8 +109,12 @@ func (s *Storage) openDirs(paths []string) error {
 		}
 		var logs []*logEntry
 		if err == nil {
-			s.dirs = append(s.dirs, d)
-			logs, err = d.logs()
+			// One that could not be read must not be marked as shut down cleanly.
+			if logs, err = d.logs(); err == nil {
+				s.dirs = append(s.dirs, d)
+			} else {
+				err = errors.Join(err, d.lock.Close())
+			}
 		}
 		if err != nil {
 			err = fmt.Errorf("log directory %s: %w: %w", path, core.ErrStorage, err)

@@ -180,8 +180,16 @@ func future(h *harness) {
 	h.ok(f.Close())
 	h.is(h.s.Promote(h.ctx, cur), core.ErrLogOpen)
 	h.ok(l.Close())
+	said := map[core.TopicPartition]int64{cur.TopicPartition: 2}
+	for _, kind := range []core.CheckpointKind{core.HighWatermarks, core.LogStarts, core.CleanerPoints} {
+		h.ok(h.s.Checkpoint(h.ctx, kind, said))
+	}
 	h.ok(h.s.Promote(h.ctx, cur))
 	h.lists(cur)
+	for _, kind := range []core.CheckpointKind{core.HighWatermarks, core.LogStarts, core.CleanerPoints} {
+		h.checkpointIs(kind, said)
+	}
+	h.ok(h.s.Checkpoint(h.ctx, core.LogStarts, nil))
 	l = h.openLog(cur)
 	h.equal(h.all(l, 0), seq(0, 3))
 	f = h.openLog(fut)
