@@ -96,7 +96,7 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong usage or configuration;
 	server := newServer(io)
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return server.RunE(cmd, nil) }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(server, newTopics(io), newProduce(io), newConsume(io), newGroups(io), newConfig(io), newDumpLog(io), newVersion(io))
+	root.AddCommand(server, newTopics(io), newProduce(io), newConsume(io), newGroups(io), newConfig(io), newDumpLog(io), newPlugins(io), newVersion(io))
 	return root
 }
 

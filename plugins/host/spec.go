@@ -157,6 +157,11 @@ func ReadSpecs(names []string, get func(name string) (string, bool)) ([]Spec, er
 	return specs, nil
 }
 
+// DefaultSpec is how a program is run of which the settings say nothing.
+func DefaultSpec(name, path string) (Spec, error) {
+	return readSpec(name, path, nil, func(string) (string, bool) { return "", false })
+}
+
 // goodName keeps names usable in settings, metrics and files.
 var goodName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
 
