@@ -90,7 +90,7 @@ func New(o Options) (*Broker, error) {
 		fx.Provide(
 			newRegistries, newTable, newStatic, config.NewDynamic, newSettings, newLogger, newMetrics,
 			newCache, newFeed, newCompressors, newPolicies, newController, newPeers,
-			newHalt, newWeb, newCoordination, newStore, newGroups, newReplicas, newAPIServer, newNetwork, newMember,
+			newHalt, newWeb, newCoordination, newStore, newGroups, newReplicas, newGuard, newAPIServer, newNetwork, newMember,
 		),
 		fx.Invoke(attachSources, attachISR),
 		fx.Options(o.Parts...),

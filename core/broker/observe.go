@@ -109,6 +109,9 @@ func (m *meter) Converted(batches int64) { m.ConvertedIn.Add(batches) }
 // DownConverted implements replica.Meter.
 func (m *meter) DownConverted(batches int64) { m.ConvertedOut.Add(batches) }
 
+// Misplaced implements replica.Meter.
+func (m *meter) Misplaced(records int64) { m.MisplacedRecords.Add(records) }
+
 // Deleted implements replica.Meter.
 func (m *meter) Deleted(bytes int64) { m.RetentionBytes.Add(bytes) }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/config"
 	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/guard"
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/replica"
 	"github.com/millrace/millrace/core/telemetry"
@@ -29,6 +30,7 @@ type replicas struct {
 	web         *web
 	halt        *halt
 	groups      *groups
+	guard       *guard.Guard
 	isr         *isrChanges // set by attachISR
 
 	manager *replica.Manager
@@ -36,9 +38,9 @@ type replicas struct {
 }
 
 func newReplicas(lc fx.Lifecycle, s *settings, log *slog.Logger, st *store, c *core.Compressors, p policies,
-	cache *metadata.Cache, m *telemetry.Metrics, w *web, h *halt, g *groups,
+	cache *metadata.Cache, m *telemetry.Metrics, w *web, h *halt, g *groups, gd *guard.Guard,
 ) *replicas {
-	r := &replicas{settings: s, log: log, store: st, compressors: c, policies: p, cache: cache, metrics: m, web: w, halt: h, groups: g}
+	r := &replicas{settings: s, log: log, store: st, compressors: c, policies: p, cache: cache, metrics: m, web: w, halt: h, groups: g, guard: gd}
 	lc.Append(fx.StartStopHook(r.start, r.stop))
 	return r
 }
@@ -56,7 +58,7 @@ func (r *replicas) start(ctx context.Context) error {
 	m, err := replica.NewManager(replica.Options{
 		BrokerID: b.ID, Storage: r.store.Storage, Clock: r.settings.clock, Log: r.log.With("part", "replica"),
 		Compressors: r.compressors, Topic: r.settings.Topic, Retention: r.policies.get, Known: r.known,
-		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics},
+		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics}, Guard: r.guard,
 		OnLeadership:     r.groups.OnLeadership,
 		Commits:          r.groups,
 		Cleaner:          func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },

@@ -19,7 +19,7 @@ func (p *Partition) Append(ctx context.Context, r AppendRequest) (AppendResult, 
 	if err != nil {
 		return none, err
 	}
-	v, err := p.prepare(cfg, &r)
+	v, err := p.prepare(ctx, cfg, &r)
 	if err != nil {
 		p.refused(len(r.Batches), err)
 		none.RecordErrors = v.records

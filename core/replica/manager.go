@@ -54,6 +54,9 @@ type Options struct {
 	OnAllOffline func(err error)
 	// Observer hears of what is going on. May be nil.
 	Observer Observer
+	// Guard checks what is produced to topics with partitioner.guard. May be nil: nothing
+	// is checked.
+	Guard Guard
 	// Cleaner gives the current settings of compaction. Whether it is enabled is asked
 	// for once, by Start. Nil means that nothing is compacted in the background.
 	Cleaner func() config.Cleaner

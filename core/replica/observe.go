@@ -27,6 +27,9 @@ type Meter interface {
 	Converted(batches int64)
 	// DownConverted counts batches that were sent to consumers in an older format.
 	DownConverted(batches int64)
+	// Misplaced counts records that lie elsewhere than their topic's partitioner puts
+	// them (partitioner.guard), refused ones included.
+	Misplaced(records int64)
 	// Deleted counts bytes of segments that retention has removed.
 	Deleted(bytes int64)
 	// Produced counts a partition of an answered Produce request.
@@ -78,6 +81,9 @@ func (noMeter) DownConverted(int64) {}
 
 // Deleted implements Meter.
 func (noMeter) Deleted(int64) {}
+
+// Misplaced implements Meter.
+func (noMeter) Misplaced(int64) {}
 
 // Produced implements Meter.
 func (noMeter) Produced(bool) {}

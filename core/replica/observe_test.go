@@ -31,6 +31,7 @@ func (t *tally) Invalid(batches int64)         { t.invalid.Add(batches) }
 func (t *tally) Converted(batches int64)       { t.converted.Add(batches) }
 func (t *tally) DownConverted(int64)           {}
 func (t *tally) Deleted(bytes int64)           { t.deleted.Add(bytes) }
+func (t *tally) Misplaced(int64)               {}
 func (t *tally) Produced(bool)                 { t.produced.Add(1) }
 func (t *tally) Fetched(int64, bool)           { t.fetched.Add(1) }
 func (t *tally) Topic(string) replica.Meter    { t.asked.Add(1); return t }

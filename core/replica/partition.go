@@ -54,6 +54,8 @@ type Partition struct {
 	at atomic.Pointer[string]
 	// meter is the topic's; it stays for as long as the partition is open.
 	meter Meter
+	// misplaced: the first record that the guard found elsewhere has been logged.
+	misplaced atomic.Bool
 
 	cfg    atomic.Pointer[config.Topic]
 	role   atomic.Pointer[role]

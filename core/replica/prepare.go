@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -29,9 +30,9 @@ type prepared struct {
 
 // prepare validates the batches of a request and brings them into the form in which
 // they are stored, all but their place. The caller releases v when err is nil.
-func (p *Partition) prepare(cfg *config.Topic, r *AppendRequest) (v prepared, err error) {
+func (p *Partition) prepare(ctx context.Context, cfg *config.Topic, r *AppendRequest) (v prepared, err error) {
 	v.batches = r.Batches
-	if err = p.prepareAll(cfg, r, &v); err != nil {
+	if err = p.prepareAll(ctx, cfg, r, &v); err != nil {
 		if _, ok := record.AsValidationError(err); ok {
 			v.records, err = validationError(p.tp, err)
 		}
@@ -40,7 +41,7 @@ func (p *Partition) prepare(cfg *config.Topic, r *AppendRequest) (v prepared, er
 	return v, err
 }
 
-func (p *Partition) prepareAll(cfg *config.Topic, r *AppendRequest, v *prepared) error {
+func (p *Partition) prepareAll(ctx context.Context, cfg *config.Topic, r *AppendRequest, v *prepared) error {
 	if r.Version >= batchVersion && !r.Internal || len(r.Batches) == 0 {
 		if _, err := record.SingleBatch(r.Batches); err != nil {
 			return err
@@ -48,7 +49,7 @@ func (p *Partition) prepareAll(cfg *config.Topic, r *AppendRequest, v *prepared)
 	}
 	if r.Version < batchVersion && !r.Internal {
 		if _, magic, ok := record.Peek(r.Batches); ok && magic < record.Magic2 {
-			if err := p.prepareOld(cfg, r, v); err != nil {
+			if err := p.prepareOld(ctx, cfg, r, v); err != nil {
 				return err
 			}
 			return p.fits(cfg, v)
@@ -78,7 +79,7 @@ func (p *Partition) prepareAll(cfg *config.Topic, r *AppendRequest, v *prepared)
 			return core.Failf(kerr.InvalidTxnState.Code,
 				"This broker has no transactions yet, so it takes no transactional records for partition %s; use a producer without transactional.id.", p.tp)
 		}
-		if err := p.prepareBatch(cfg, r, b, pos, v); err != nil {
+		if err := p.prepareBatch(ctx, cfg, r, b, pos, v); err != nil {
 			return err
 		}
 		rest = next
@@ -100,7 +101,7 @@ func (p *Partition) fits(cfg *config.Topic, v *prepared) error {
 }
 
 // prepareBatch validates the batch that is at pos in the request.
-func (p *Partition) prepareBatch(cfg *config.Topic, r *AppendRequest, b record.Batch, pos int, v *prepared) error {
+func (p *Partition) prepareBatch(ctx context.Context, cfg *config.Topic, r *AppendRequest, b record.Batch, pos int, v *prepared) error {
 	codec := b.Codec()
 	if codec == record.Zstd && r.Version < zstdVersion && !r.Internal {
 		return core.Failf(kerr.UnsupportedCompressionType.Code,
@@ -119,6 +120,9 @@ func (p *Partition) prepareBatch(cfg *config.Topic, r *AppendRequest, b record.B
 	}
 	if codec != record.None && cap(res.Records) > cap(*v.plain) {
 		*v.plain = res.Records[:0] // it grew: keep the larger one
+	}
+	if err := p.guard(ctx, cfg, r, b, res.Records); err != nil {
+		return err
 	}
 	if !cfg.KeepCodec && codec != cfg.Codec && !b.IsControl() {
 		if v.built == nil {

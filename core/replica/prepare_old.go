@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"context"
+
 	"github.com/millrace/millrace/core/config"
 	"github.com/millrace/millrace/core/record"
 )
@@ -12,7 +14,7 @@ import (
 // An old producer knows nothing of batches: it bounds its requests, not what the
 // broker makes of them. So a message set that would pass max.message.bytes as one
 // batch becomes several where it is stored uncompressed; Kafka refuses it.
-func (p *Partition) prepareOld(cfg *config.Topic, r *AppendRequest, v *prepared) error {
+func (p *Partition) prepareOld(ctx context.Context, cfg *config.Topic, r *AppendRequest, v *prepared) error {
 	codec := cfg.Codec
 	if cfg.KeepCodec {
 		codec = record.SetCodec(r.Batches)
@@ -36,6 +38,9 @@ func (p *Partition) prepareOld(cfg *config.Topic, r *AppendRequest, v *prepared)
 	for b := range up.Batches.All() {
 		res, err := record.Validate(b, &rules)
 		if err != nil {
+			return err
+		}
+		if err := p.guard(ctx, cfg, r, b, res.Records); err != nil {
 			return err
 		}
 		v.converted++

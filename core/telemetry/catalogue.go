@@ -37,11 +37,11 @@ type families struct {
 	requests, requestErrors, requestBytes, responseBytes *prometheus.Desc
 	inFlight, waiting, malformed                         *prometheus.Desc
 	// topics
-	recordsIn, bytesIn, bytesOut, bytesRejected   *prometheus.Desc
-	produceRequests, fetchRequests, produceFailed *prometheus.Desc
-	fetchFailed, conversions                      *prometheus.Desc
-	invalidRecords, retentionBytes, logBytes      *prometheus.Desc
-	logSegments                                   *prometheus.Desc
+	recordsIn, bytesIn, bytesOut, bytesRejected         *prometheus.Desc
+	produceRequests, fetchRequests, produceFailed       *prometheus.Desc
+	fetchFailed, conversions                            *prometheus.Desc
+	invalidRecords, misplaced, retentionBytes, logBytes *prometheus.Desc
+	logSegments                                         *prometheus.Desc
 	// network
 	connections, accepted, refused, killed, expired *prometheus.Desc
 	received, sent                                  *prometheus.Desc
@@ -99,6 +99,7 @@ func (f *families) describe() {
 	f.fetchFailed = f.add(c, "millrace_topic_fetch_failed_total", "requests", topic+"FailedFetchRequestsPerSec,topic=*", "Partitions in fetch requests that failed.", "topic")
 	f.conversions = f.add(c, "millrace_topic_conversions_total", "batches", topic+"{Produce,Fetch}MessageConversionsPerSec,topic=*", "Batches that had to be rewritten: for the log (in), because compression.type is another codec or the producer sends message format 0 or 1; for a consumer that reads nothing newer (out).", "topic", "direction")
 	f.invalidRecords = f.add(c, "millrace_topic_invalid_batches_total", "batches", topic+"InvalidMessageCrcRecordsPerSec and its siblings", "Batches refused as corrupt or against the rules, by topic.", "topic")
+	f.misplaced = f.add(c, "millrace_topic_misplaced_records_total", "records", "", "Records with a key that lie elsewhere than their topic's partitioner puts them (partitioner.guard), refused ones included, by topic.", "topic")
 	f.retentionBytes = f.add(c, "millrace_topic_retention_bytes_total", "bytes", "", "Bytes deleted by retention.", "topic")
 	f.logBytes = f.add(g, "millrace_topic_log_bytes", "bytes", "kafka.log:type=Log,name=Size,topic=*,partition=*", "Bytes of a topic's logs on this broker.", "topic")
 	f.logSegments = f.add(g, "millrace_topic_log_segments", "segments", "kafka.log:type=Log,name=NumLogSegments,topic=*,partition=*", "Segments of a topic's logs on this broker.", "topic")

@@ -15,7 +15,10 @@ type Topic struct {
 	// ConvertedOut those that were on their way to a consumer.
 	ConvertedIn, ConvertedOut Counter
 	InvalidBatches            Counter
-	RetentionBytes            Counter
+	// MisplacedRecords are those that partitioner.guard found elsewhere than where their
+	// topic's partitioner puts them.
+	MisplacedRecords Counter
+	RetentionBytes   Counter
 }
 
 type topicTable struct {
@@ -81,5 +84,6 @@ func (m *Metrics) collectTopic(e emit, name string, t *Topic) {
 	e.count(f.conversions, t.ConvertedIn.Value(), name, "in")
 	e.count(f.conversions, t.ConvertedOut.Value(), name, "out")
 	e.count(f.invalidRecords, t.InvalidBatches.Value(), name)
+	e.count(f.misplaced, t.MisplacedRecords.Value(), name)
 	e.count(f.retentionBytes, t.RetentionBytes.Value(), name)
 }
