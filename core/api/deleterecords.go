@@ -28,7 +28,7 @@ func (s *Server) handleDeleteRecords(ctx context.Context, c *call, req *kmsg.Del
 		switch {
 		case !c.allowed(ctx, OpDelete, TopicResource, t.Topic):
 			refused = denied(kerr.TopicAuthorizationFailed)
-		case internalTopic(t.Topic):
+		case InternalTopic(t.Topic):
 			refused = core.Failf(kerr.InvalidTopicException.Code, "Cannot delete records of internal topic %s", t.Topic)
 		}
 		rt.Partitions = make([]kmsg.DeleteRecordsResponseTopicPartition, len(t.Partitions))

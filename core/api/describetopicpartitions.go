@@ -81,7 +81,7 @@ func (p *describedPage) refuse(names []string, cursor string) {
 func (p *describedPage) fail(name string, e *kerr.Error) {
 	rt := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	rt.Topic, rt.ErrorCode, rt.AuthorizedOperations = &name, e.Code, notAsked
-	rt.IsInternal = internalTopic(name)
+	rt.IsInternal = InternalTopic(name)
 	p.resp.Topics = append(p.resp.Topics, rt)
 }
 
@@ -130,7 +130,7 @@ func (p *describedPage) next(topic string, partition int) {
 // topic describes the partitions from first on that there is room for.
 func (p *describedPage) topic(ctx context.Context, t *metadata.Topic, first int) {
 	rt := kmsg.NewDescribeTopicPartitionsResponseTopic()
-	rt.Topic, rt.TopicID, rt.IsInternal = kmsg.StringPtr(t.Name), t.ID, internalTopic(t.Name)
+	rt.Topic, rt.TopicID, rt.IsInternal = kmsg.StringPtr(t.Name), t.ID, InternalTopic(t.Name)
 	rt.AuthorizedOperations = p.topicOperations(ctx, t.Name)
 	end := min(len(t.Partitions), first+p.left)
 	for i := first; i < end; i++ {

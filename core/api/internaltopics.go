@@ -14,8 +14,8 @@ import (
 // adminClient is the client id under which Kafka's tools write to internal topics.
 const adminClient = "__admin_client"
 
-// internalTopic reports whether clients are told that a topic is Kafka's own.
-func internalTopic(name string) bool {
+// InternalTopic reports whether clients are told that a topic is Kafka's own.
+func InternalTopic(name string) bool {
 	return name == group.TopicName || name == "__transaction_state"
 }
 

@@ -143,7 +143,7 @@ func failedTopic(name *string, id core.TopicID, e *kerr.Error) kmsg.MetadataResp
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.Topic, rt.TopicID, rt.ErrorCode, rt.AuthorizedOperations = name, id, e.Code, notAsked
 	if name != nil {
-		rt.IsInternal = internalTopic(*name)
+		rt.IsInternal = InternalTopic(*name)
 	}
 	return rt
 }
@@ -151,7 +151,7 @@ func failedTopic(name *string, id core.TopicID, e *kerr.Error) kmsg.MetadataResp
 // topic describes a topic that is there.
 func (v *metadataView) topic(ctx context.Context, t *metadata.Topic) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
-	rt.Topic, rt.TopicID, rt.IsInternal = kmsg.StringPtr(t.Name), t.ID, internalTopic(t.Name)
+	rt.Topic, rt.TopicID, rt.IsInternal = kmsg.StringPtr(t.Name), t.ID, InternalTopic(t.Name)
 	rt.AuthorizedOperations = notAsked
 	if v.operations {
 		rt.AuthorizedOperations = v.topicOperations(ctx, t.Name)

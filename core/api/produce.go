@@ -92,7 +92,7 @@ func (p *producing) authorize(ctx context.Context, c *call) {
 			p.failTopic(i, kerr.InvalidRequiredAcks)
 		case !c.allowed(ctx, OpWrite, TopicResource, t.name):
 			p.failTopic(i, kerr.TopicAuthorizationFailed)
-		case internalTopic(t.name) && string(c.header.clientID) != adminClient:
+		case InternalTopic(t.name) && string(c.header.clientID) != adminClient:
 			p.failTopic(i, kerr.InvalidTopicException)
 		}
 	}

@@ -92,7 +92,7 @@ func New(o Options) (*Broker, error) {
 			newCache, newFeed, newCompressors, newPolicies, newController, newPeers,
 			newHalt, newWeb, newCoordination, newStore, newGroups, newReplicas, newGuard, newAPIServer, newNetwork, newMember,
 		),
-		fx.Invoke(attachSources, attachISR),
+		fx.Invoke(attachSources, attachProduce, attachISR),
 		fx.Options(o.Parts...),
 		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member, &b.halt, &b.metrics, &b.settings),
 	)
@@ -153,6 +153,10 @@ func (b *Broker) Addrs() map[string]string {
 
 // Addr is the bound address of a listener; nil when there is none of that name.
 func (b *Broker) Addr(listener string) net.Addr { return b.network.addrs()[listener] }
+
+// HTTPAddr is the bound address of http.listener; empty before Start, and when there is
+// none.
+func (b *Broker) HTTPAddr() string { return b.web.addr() }
 
 // Transport is the running transport of a listener, for clients in this process; nil
 // before Start and when there is none of that name.

@@ -12,8 +12,11 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/api"
 	"github.com/millrace/millrace/core/controller"
+	"github.com/millrace/millrace/core/httpproduce"
 	"github.com/millrace/millrace/core/metadata"
+	"github.com/millrace/millrace/core/replica"
 	"github.com/millrace/millrace/core/telemetry"
 )
 
@@ -22,7 +25,35 @@ import (
 type web struct {
 	settings *settings
 	server   *telemetry.Server
-	state    atomic.Int32 // telemetry.BrokerState
+	state    atomic.Int32                        // telemetry.BrokerState
+	produce  atomic.Pointer[httpproduce.Handler] // nil before the logs are open
+}
+
+// serveProduce produces over HTTP, when the broker is ready and the settings let it.
+func (w *web) serveProduce(rw http.ResponseWriter, r *http.Request) {
+	h := w.produce.Load()
+	switch {
+	case !w.settings.Broker().HTTPProduce:
+		http.Error(rw, "Producing over HTTP is off: set http.produce.enable=true.", http.StatusNotFound)
+	case h == nil || telemetry.BrokerState(w.state.Load()) != telemetry.Running:
+		http.Error(rw, errNotReady.Error(), http.StatusServiceUnavailable)
+	default:
+		h.ServeHTTP(rw, r)
+	}
+}
+
+// attachProduce connects the HTTP server to the partitions, which are assembled later.
+func attachProduce(w *web, r *replicas, s *settings, log *slog.Logger, cache *metadata.Cache, reg *core.Registry[core.Partitioner]) {
+	w.produce.Store(httpproduce.New(httpproduce.Options{
+		Leader:   func(topic string, partition int32) (replica.Leader, error) { return r.manager.Leader(topic, partition) },
+		Metadata: cache, Clock: s.clock, Log: log.With("part", "http"),
+		Partitioner: func(ctx context.Context, name string) (core.Partitioner, error) {
+			return reg.Build(ctx, name, s.env("partitioner", log))
+		},
+		TopicPartitioner: func(topic string) string { return s.Topic(topic).Partitioner },
+		Refused:          api.InternalTopic,
+		MaxBytes:         s.Broker().HTTPMaxBytes, Timeout: s.Broker().RequestTimeout,
+	}))
 }
 
 var errNotReady = errors.New("the broker is not ready: it is starting or stopping")
@@ -35,6 +66,7 @@ func newWeb(lc fx.Lifecycle, o Options, s *settings, log *slog.Logger, m *teleme
 			mux.Handle(pattern, page)
 		}
 	}
+	mux.HandleFunc(httpproduce.Pattern, w.serveProduce)
 	mux.Handle("/", telemetry.Handler(telemetry.Pages{
 		Metrics: m, Pprof: s.Broker().Pprof,
 		Ready: func() error {

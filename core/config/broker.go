@@ -26,6 +26,8 @@ type Broker struct {
 	ControlPlaneListener string // empty: none
 
 	HTTPListener   string // HOST:PORT; empty: none
+	HTTPProduce    bool   // http.produce.enable
+	HTTPMaxBytes   int64  // http.produce.max.bytes
 	Pprof          bool
 	LogLevel       string // debug, info, warn or error
 	LogFormat      string // auto, text or json
@@ -194,7 +196,7 @@ func newBroker(get func(string) (string, bool), given func(string) bool, base ma
 		Storage: r.string("storage.engine"), Transport: r.string("transport"), Coordination: r.string("coordination"),
 		LogDirs: r.list("log.dirs"), Listeners: set.listeners, Advertised: set.advertised,
 		InterBrokerListener: set.interBroker, ControlPlaneListener: set.controlPlane,
-		HTTPListener: r.string("http.listener"), Pprof: r.bool("pprof.enable"),
+		HTTPListener: r.string("http.listener"), HTTPProduce: r.bool("http.produce.enable"), HTTPMaxBytes: r.int64("http.produce.max.bytes"), Pprof: r.bool("pprof.enable"),
 		LogLevel: strings.ToLower(r.string("log.level")), LogFormat: strings.ToLower(r.string("log.format")),
 		MetricsTopics:             int(r.int32("metrics.topics.max")),
 		RequestTimeout:            r.ms("request.timeout.ms"),
