@@ -46,9 +46,13 @@ func franzSend(ctx context.Context, addr, topic, codec string, first, n int) err
 // franzMember keeps the partitions while it holds records of theirs, as the client's
 // own documentation has it for processing at least once.
 func franzMember(ctx context.Context, addr, group, topic string, out *memberOut) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+	return franzGroupMember(ctx, addr, group, topic, out)
+}
+
+func franzGroupMember(ctx context.Context, addr, group, topic string, out *memberOut, opts ...kgo.Opt) error {
+	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(addr), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.SessionTimeout(groupSession), kgo.HeartbeatInterval(groupHeartbeat), kgo.FetchMaxWait(maxWait))
+		kgo.SessionTimeout(groupSession), kgo.HeartbeatInterval(groupHeartbeat), kgo.FetchMaxWait(maxWait))...)
 	if err != nil {
 		return err
 	}

@@ -200,7 +200,7 @@ func runGoMember(name string, args []string) error {
 		return fmt.Errorf("%d arguments, not address, group and topic", len(args))
 	}
 	run, ok := map[string]func(ctx context.Context, addr, group, topic string, out *memberOut) error{
-		"franz-go": franzMember, "sarama": saramaMember, "kafka-go": kafkaGoMember,
+		"franz-go": franzMember, "franz-go-consumer": franzConsumerMember, "sarama": saramaMember, "kafka-go": kafkaGoMember,
 	}[name]
 	if !ok {
 		return fmt.Errorf("no member is called %s", name)

@@ -52,14 +52,14 @@ const (
 
 // groupSettings make a broker's groups quick.
 func groupSettings() []string {
-	return []string{"group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=500"}
+	return append(consumerProtocolSettings(), "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=500")
 }
 
 // allGroupClients are the clients that the page in docs has rows for.
 func allGroupClients(t *testing.T) []groupClient {
 	return slices.Concat(
 		goGroupClients(), []groupClient{kcatGroup()}, javaGroupClients(t), []groupClient{kafkaJSGroup(t)}, pythonGroupClients(t),
-		oldGroupClients(t),
+		oldGroupClients(t), consumerProtocolClients(t),
 	)
 }
 

@@ -1,5 +1,6 @@
 """confluent-kafka, which is librdkafka, for the tests of test/clients: see child.py."""
 
+import os
 import sys
 import time
 from threading import Event
@@ -61,10 +62,15 @@ def consume(addr, topic, n):
 def member(addr, group, topic, session, heartbeat, wait):
     over = Event()
     child.until_stdin_ends(over.set)
-    consumer = Consumer({
+    settings = {
         "bootstrap.servers": addr, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
-        "session.timeout.ms": session, "heartbeat.interval.ms": heartbeat, "fetch.wait.max.ms": wait,
-    })
+        "fetch.wait.max.ms": wait,
+    }
+    if os.environ.get("GROUP_PROTOCOL") == "consumer":
+        settings["group.protocol"] = "consumer"  # the broker sets the times
+    else:
+        settings.update({"session.timeout.ms": session, "heartbeat.interval.ms": heartbeat})
+    consumer = Consumer(settings)
     consumer.subscribe([topic])
     while not over.is_set():
         positions = {}
