@@ -225,10 +225,12 @@ func TestMessagesThatCannotBe(t *testing.T) {
 		bad  []byte
 		code int16
 	}{
-		"zstd":      {batchAt(t, tr, 3, 1, record.Zstd, 3, 100, 'b'), kerr.UnsupportedCompressionType.Code},
-		"checksum":  {damaged, kerr.CorruptMessage.Code},
-		"no gzip":   {garbage, kerr.CorruptMessage.Code},
-		"old magic": {record.AppendMessage(nil, &record.Message{Magic: 1, Value: make([]byte, 100)}), kerr.CorruptMessage.Code},
+		"zstd":     {batchAt(t, tr, 3, 1, record.Zstd, 3, 100, 'b'), kerr.UnsupportedCompressionType.Code},
+		"checksum": {damaged, kerr.CorruptMessage.Code},
+		"no gzip":  {garbage, kerr.CorruptMessage.Code},
+		"magic 3":  {append(slices.Clone(good[:16]), append([]byte{3}, good[17:]...)...), kerr.CorruptMessage.Code},
+		"cut off":  {good[:len(good)-1], kerr.CorruptMessage.Code},
+		"a few":    {good[:10], kerr.CorruptMessage.Code},
 	} {
 		c, _ := newConverter(t, 1<<20)
 		src := &source{data: tc.bad}
@@ -247,6 +249,43 @@ func TestMessagesThatCannotBe(t *testing.T) {
 		}
 		if err := s.Close(); err != nil || src.closed != 1 {
 			t.Errorf("%s later: closed %d times, %v", name, src.closed, err)
+		}
+	}
+}
+
+// What an old Kafka has left in the log goes as it is to a client that knows it, and
+// is converted once more from magic 1 to 0.
+func TestMessagesOfAnOldLog(t *testing.T) {
+	t.Parallel()
+	tr := transcoder(t)
+	var log []byte
+	var err error
+	for i, magic := range []int8{0, 0, 1, 1, 2, 2} {
+		b := batchAt(t, tr, int64(10*i), 3, []record.Codec{record.None, record.LZ4}[i%2], 10, 50, 'a')
+		if magic == record.Magic2 {
+			log = append(log, b...)
+		} else if log, err = record.NewDownConverter(magic, tr).Append(log, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for magic := range int8(2) {
+		c, _ := newConverter(t, 1<<20)
+		for _, from := range []int64{0, 5, 25, 30} {
+			s, err := c.Messages(&source{data: log}, convert.Request{Partition: id(1), Magic: magic, From: from})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := received(t, readAll(t, s, rand.New(rand.NewPCG(1, 1))), tr)
+			got = slices.DeleteFunc(got, func(m record.Message) bool { return m.Offset < from })
+			if len(got) < 30-int(from) {
+				t.Errorf("magic %d from %d: %d messages", magic, from, len(got))
+			}
+			for i, m := range got {
+				if m.Offset != from+int64(i) || m.Magic > magic || !bytes.HasPrefix(m.Value, fmt.Append(nil, m.Offset)) {
+					t.Fatalf("magic %d from %d: message %d has offset %d, magic %d and %q", magic, from, i, m.Offset, m.Magic, m.Value)
+				}
+			}
+			_ = s.Close()
 		}
 	}
 }

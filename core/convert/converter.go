@@ -95,17 +95,20 @@ func (c *Converter) giveBack(magic int8, w *worker) {
 // messages are nobody's to write to.
 func (c *Converter) batch(src core.Slice, at int64, r *Request) (messages []byte, size int, err error) {
 	left := int64(src.Len()) - at
-	if left < record.HeaderSize {
-		return nil, 0, corrupt(fmt.Errorf("%d bytes at byte %d of %d are no batch: %w", left, at, src.Len(), core.ErrCorrupt))
-	}
-	var header [record.HeaderSize]byte
-	if err := readFull(src, header[:], at); err != nil {
+	var buf [record.HeaderSize]byte
+	header := buf[:min(record.HeaderSize, left)]
+	if err := readFull(src, header, at); err != nil {
 		return nil, 0, err
 	}
-	b := record.Batch(header[:])
-	if size = b.Size(); b.Magic() < record.Magic2 || size < record.HeaderSize || int64(size) > left {
-		return nil, 0, corrupt(fmt.Errorf("no batch of magic 2 at byte %d of %d: %w", at, src.Len(), core.ErrCorrupt))
+	size, magic, ok := record.Peek(header)
+	switch {
+	case !ok, int64(size) > left, magic > record.Magic2:
+		return nil, 0, corrupt(fmt.Errorf("no batch at byte %d of %d: %w", at, src.Len(), core.ErrCorrupt))
+	case magic < record.Magic2:
+		messages, err = c.old(src, at, size, magic, r)
+		return messages, size, err
 	}
+	b := record.Batch(header)
 	if b.IsControl() || b.Count() == 0 {
 		return nil, size, nil
 	}
@@ -140,6 +143,29 @@ func (c *Converter) batch(src core.Slice, at int64, r *Request) (messages []byte
 		c.cache.put(&k, messages)
 	}
 	return messages, size, nil
+}
+
+// old is for an entry that an old Kafka has left in the log: as it is, if the client
+// knows its format; else, of magic 1 for magic 0, uncompressed.
+func (c *Converter) old(src core.Slice, at int64, size int, magic int8, r *Request) ([]byte, error) {
+	entry := make([]byte, size)
+	if err := readFull(src, entry, at); err != nil {
+		return nil, err
+	}
+	if magic <= r.Magic {
+		return entry, nil
+	}
+	b, err := record.Raise(entry, c.transcoder)
+	if err != nil {
+		return nil, refused(err)
+	}
+	w := c.worker(r.Magic)
+	defer c.giveBack(r.Magic, w)
+	messages, err := w.down.Append(nil, b)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return messages, nil
 }
 
 // refused words a failed conversion for the client.

@@ -289,6 +289,42 @@ func randomBatch(t testing.TB, rnd *rand.Rand, codec record.Codec, tr record.Tra
 	return b
 }
 
+// An entry as it lies in a log is read as the batch that has the same records, at the
+// same offsets and with the same times.
+func TestRaise(t *testing.T) {
+	t.Parallel()
+	tr := transcoder(t)
+	for _, codec := range oldCodecs() {
+		for _, kind := range []string{"create", "append"} {
+			for magic := range int8(2) {
+				name := fmt.Sprintf("down-%s-%s-magic%d.set", codec, kind, magic)
+				set := oldFile(t, name)
+				var got []record.Message
+				for rest := set; len(rest) > 0; {
+					entry, next, _, err := record.NextEntry(rest)
+					if err != nil {
+						t.Fatal(err)
+					}
+					b, err := record.Raise(entry, tr)
+					if err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+					if err := record.Check(b); err != nil {
+						t.Fatal(err)
+					}
+					got, rest = append(got, asMessages(t, b, tr, magic)...), next
+				}
+				if diff := cmp.Diff(messages(t, set, tr), got); diff != "" {
+					t.Errorf("%s (-messages +raised):\n%s", name, diff)
+				}
+			}
+		}
+	}
+	if _, err := record.Raise(kafkaBatch(kafkaRecords(1, nil), 1, nil), tr); err == nil {
+		t.Error("a batch was raised")
+	}
+}
+
 // What has no place in the old formats.
 func TestDownConversionLeavesOut(t *testing.T) {
 	t.Parallel()

@@ -25,6 +25,11 @@ func FuzzUpConversion(f *testing.F) {
 			if sealed && len(set) > 17 {
 				set = resealed(set, 16, set[16]&1)
 			}
+			if b, err := record.Raise(set, tr); err == nil {
+				if err := record.Check(b); err != nil {
+					t.Fatal(err)
+				}
+			}
 			u := record.UpConversion{Transcoder: tr, MaxBatch: 500}
 			up, err := u.Append(nil, set)
 			if err != nil {

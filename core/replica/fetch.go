@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -95,7 +96,26 @@ func (p *Partition) readFailed(offset int64, err error) error {
 }
 
 // readBatch reads the first batch of a chunk and closes the chunk.
-func readBatch(c core.Chunk) (b record.Batch, err error) {
+func readBatch(c core.Chunk) (record.Batch, error) {
+	b, err := readEntry(c)
+	if err == nil && b != nil && b.Magic() < record.Magic2 {
+		return nil, fmt.Errorf("a message of magic %d where a batch is wanted: %w", b.Magic(), core.ErrCorrupt)
+	}
+	return b, err
+}
+
+// readRaised is readBatch for logs as an old Kafka may have left them: messages of
+// magic 0 and 1 are answered as a batch.
+func (m *Manager) readRaised(c core.Chunk) (record.Batch, error) {
+	b, err := readEntry(c)
+	if err == nil && b != nil && b.Magic() < record.Magic2 {
+		return record.Raise(b, m.transcoder)
+	}
+	return b, err
+}
+
+// readEntry reads the first entry of a chunk, of whatever magic, and closes the chunk.
+func readEntry(c core.Chunk) (b record.Batch, err error) {
 	if c.Slice == nil {
 		return nil, nil
 	}
@@ -104,15 +124,13 @@ func readBatch(c core.Chunk) (b record.Batch, err error) {
 			err = e
 		}
 	}()
-	var header [record.HeaderSize]byte
-	if c.Slice.Len() < len(header) {
-		return nil, core.ErrCorrupt
-	}
-	if err := readFull(c.Slice, header[:], 0); err != nil {
+	var buf [record.HeaderSize]byte
+	header := buf[:min(record.HeaderSize, c.Slice.Len())]
+	if err := readFull(c.Slice, header, 0); err != nil {
 		return nil, err
 	}
-	size := record.Batch(header[:]).Size()
-	if size < len(header) || size > c.Slice.Len() {
+	size, _, ok := record.Peek(header)
+	if !ok || size > c.Slice.Len() {
 		return nil, core.ErrCorrupt
 	}
 	b = make(record.Batch, size)

@@ -68,7 +68,7 @@ func (p *Partition) firstSince(ctx context.Context, ms, start, end int64) (Offse
 			return none, err
 		}
 		next := chunk.Next
-		b, err2 := readBatch(chunk)
+		b, err2 := p.m.readRaised(chunk)
 		if err2 != nil || b == nil {
 			return none, err2
 		}
@@ -133,7 +133,7 @@ func (p *Partition) newestIn(ctx context.Context, offset, start, end int64) (Off
 	if err != nil {
 		return none, err
 	}
-	b, err := readBatch(chunk)
+	b, err := p.m.readRaised(chunk)
 	if err != nil || b == nil {
 		return none, err
 	}
@@ -162,7 +162,7 @@ func (p *Partition) newestOfWalk(ctx context.Context, start, end int64) (record.
 	if err != nil {
 		return nil, err
 	}
-	return readBatch(chunk)
+	return p.m.readRaised(chunk)
 }
 
 // OffsetsBefore implements Leader.

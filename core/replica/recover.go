@@ -234,7 +234,8 @@ const (
 	walkWindow = 64 << 10 // bytes that are read at a time
 )
 
-// walk calls visit for each batch between from and end. It reads headers only,
+// walk calls visit for each batch between from and end; messages of magic 0 and 1,
+// which say nothing of producers and epochs, are passed over. It reads headers only,
 // except for control batches, which are whole; a batch is borrowed during the call.
 func (p *Partition) walk(ctx context.Context, from, end int64, visit func(record.Batch)) error {
 	var w window
@@ -272,11 +273,19 @@ func (w *window) walk(s core.Slice, visit func(record.Batch)) error {
 	w.at, w.have = 0, 0
 	size := int64(s.Len())
 	for pos := int64(0); pos < size; {
-		head, err := w.bytes(s, pos, record.HeaderSize, size)
+		head, err := w.bytes(s, pos, int(min(record.HeaderSize, size-pos)), size)
 		if err != nil {
 			return err
 		}
+		entry, magic, ok := record.Peek(head)
+		if ok && magic < record.Magic2 && int64(entry) <= size-pos {
+			pos += int64(entry)
+			continue
+		}
 		b := record.Batch(head)
+		if len(b) < record.HeaderSize {
+			return fmt.Errorf("%d bytes after the last batch: %w", len(b), core.ErrCorrupt)
+		}
 		n := int64(b.Size())
 		if n < record.HeaderSize || n > size-pos || b.Magic() != record.Magic2 {
 			return fmt.Errorf("batch at offset %d has a size of %d bytes and magic %d: %w", b.BaseOffset(), n, b.Magic(), core.ErrCorrupt)
