@@ -277,7 +277,7 @@ func (mv *move) sameBefore(ctx context.Context, p *Partition, end int64) (bool, 
 // copy appends the next batches below an offset to the future log and answers their
 // bytes; 0 where there are none. It begins segments where the current log does.
 // locked says that the partition's write lock is held.
-func (mv *move) copy(ctx context.Context, p *Partition, below int64, locked bool) (int, error) { //nolint:revive // says who holds the lock
+func (mv *move) copy(ctx context.Context, p *Partition, below int64, locked bool) (int, error) {
 	at := mv.end.Load()
 	if err := mv.roll(ctx, p, at); err != nil {
 		return 0, err

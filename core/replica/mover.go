@@ -90,7 +90,7 @@ const futureNameExtra, maxDirName = 1 + 32 + 7, 255
 
 func (m *Manager) alterDir(ctx context.Context, dirs []core.Dir, w DirWish) error {
 	v := &m.mover
-	if len(w.TopicPartition.String())+futureNameExtra > maxDirName {
+	if len(w.String())+futureNameExtra > maxDirName {
 		return core.Failf(kerr.InvalidTopicException.Code, "The topic name is too long: there is no room in a directory's name for a log on its way.")
 	}
 	i := slices.IndexFunc(dirs, func(d core.Dir) bool { return d.Path == w.Dir })
@@ -114,7 +114,7 @@ func (m *Manager) alterDir(ctx context.Context, dirs []core.Dir, w DirWish) erro
 		if mv.dir == w.Dir {
 			return nil
 		}
-		m.log.Info("a move between directories is given up", "partition", w.TopicPartition.String(), "to", mv.dir, "wanted", w.Dir)
+		m.log.Info("a move between directories is given up", "partition", w.String(), "to", mv.dir, "wanted", w.Dir)
 		if err := v.abandon(ctx, mv); err != nil {
 			return fmt.Errorf("delete the future log in %s: %w", mv.dir, err)
 		}
@@ -135,7 +135,7 @@ func (m *Manager) alterDir(ctx context.Context, dirs []core.Dir, w DirWish) erro
 	if err != nil {
 		return err
 	}
-	m.log.Info("moving a log to another directory", "partition", w.TopicPartition.String(), "from", p.dir(), "to", w.Dir)
+	m.log.Info("moving a log to another directory", "partition", w.String(), "from", p.dir(), "to", w.Dir)
 	v.begin(p, w.Dir, log)
 	return nil
 }
@@ -143,7 +143,7 @@ func (m *Manager) alterDir(ctx context.Context, dirs []core.Dir, w DirWish) erro
 // place chooses the directory for the log of a partition that was not here: that
 // which somebody wished for, or none for the storage's choice. A log that is not new
 // is not made as long as a directory is offline, for it may lie in there.
-func (m *Manager) place(ctx context.Context, tp core.TopicPartition, isNew bool) (dir string, err error) { //nolint:revive // as the controller says it
+func (m *Manager) place(ctx context.Context, tp core.TopicPartition, isNew bool) (dir string, err error) {
 	v := &m.mover
 	v.mu.Lock()
 	dir = v.wanted[tp]
@@ -342,7 +342,7 @@ func (v *mover) drop(ctx context.Context, tp core.TopicPartition) error {
 
 // end is before a partition is taken off this broker. The future log is deleted with
 // the log, or stays with it.
-func (v *mover) end(ctx context.Context, tp core.TopicPartition, erase bool) { //nolint:revive // as StopReplica says it
+func (v *mover) end(ctx context.Context, tp core.TopicPartition, erase bool) {
 	if mv := v.get(tp); mv != nil {
 		v.forget(mv)
 		if !mv.stop() {

@@ -404,15 +404,14 @@ func TestMoveToFullDisk(t *testing.T) {
 		}
 		return vfstest.Fault{}
 	})
-	var end int64
 	for range 8 {
-		end = produce(t, p, batchOf(1, 250_000)).Base + 1
+		produce(t, p, batchOf(1, 250_000))
 	}
 	if c := j.move("b"); c != 0 {
 		t.Fatalf("code %d", c)
 	}
 	j.until("the disk is full", func(replica.PartitionInfo) bool { return met.Load() })
-	end = produce(t, p, batchOf(1, 10)).Base + 1
+	end := produce(t, p, batchOf(1, 10)).Base + 1
 	full.Store(false)
 	j.moved("b")
 	j.holds(p, 0, end)
