@@ -127,6 +127,7 @@ func hollowLog(b *testing.B, bytes int64) (core.Log, int64) {
 	n := bytes / int64(len(batch))
 	for o := range n {
 		batch.SetBaseOffset(o)
+		batch.SetLogAppendTime(1 + o)
 		if _, err := l.Append(context.Background(), record.Batches(batch)); err != nil {
 			b.Fatal(err)
 		}
