@@ -86,8 +86,8 @@ func TestVisibleOnly(t *testing.T) {
 	p.Await(res.Wait, res.LeaderEpoch, func(err error) { acked <- err })
 	eventually(t, "a flush", func() bool { return f.flushes.Load() > 0 })
 	select {
-	case <-acked:
-		t.Error("acks=all was answered before the flush")
+	case err := <-acked:
+		t.Errorf("acks=all was answered before the flush, with %v", err)
 	default:
 	}
 	none("while the flush is held up")

@@ -48,8 +48,8 @@ func (c *cleanerFamilies) describe(f *families) {
 	c.dirty = f.add(gauge, "millrace_cleaner_max_dirty_ratio", "ratio", manager+"max-dirty-percent", "Largest uncompacted share of a compacted log at the last look, from 0 to 1.")
 }
 
-func (e emit) number(d *prometheus.Desc, v float64, labels ...string) {
-	e <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+func (e emit) number(d *prometheus.Desc, v float64) {
+	e <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 }
 
 func (c *cleanerFamilies) collect(e emit, s CleanerState) {

@@ -161,7 +161,7 @@ func BenchmarkLookUpScale(b *testing.B) {
 		}
 		return time.Since(from) / lookups
 	}
-	byTime := func(l core.Log, n int64) time.Duration {
+	byTime := func(l core.Log) time.Duration {
 		last := l.State().Segments
 		newest := last[len(last)-1].MaxTimestamp
 		from := time.Now()
@@ -183,7 +183,7 @@ func BenchmarkLookUpScale(b *testing.B) {
 	var sums [6]time.Duration
 	for b.Loop() {
 		t := [6]time.Duration{
-			byOffset(small, nSmall), byOffset(large, nLarge), byTime(small, nSmall), byTime(large, nLarge),
+			byOffset(small, nSmall), byOffset(large, nLarge), byTime(small), byTime(large),
 			bareSmall.time(b, rnd, lookups), bareLarge.time(b, rnd, lookups),
 		}
 		bareFlat = append(bareFlat, float64(t[5])/float64(t[4]))
