@@ -13,6 +13,7 @@ import (
 	"github.com/millrace/millrace/core/config"
 	"github.com/millrace/millrace/core/controller"
 	"github.com/millrace/millrace/core/guard"
+	"github.com/millrace/millrace/core/group/legacy"
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/replica"
 	"github.com/millrace/millrace/core/telemetry"
@@ -60,7 +61,7 @@ func (r *replicas) start(ctx context.Context) error {
 		Compressors: r.compressors, Topic: r.settings.Topic, Retention: r.policies.get, Known: r.known,
 		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics}, Guard: r.guard,
 		OnLeadership:     r.groups.OnLeadership,
-		Commits:          r.groups,
+		Commits:          &commits{r.groups.Coordinator, legacy.New(r.store.tree.sessions.get), r.log.With("part", "retention")},
 		Cleaner:          func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },
 		FlushVisibleOnly: b.Logs.FlushVisibleOnly,
 		MoveBytesPerSec:  func() int64 { return r.settings.Broker().Logs.MoveBytesPerSec },

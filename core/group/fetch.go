@@ -77,11 +77,13 @@ func (g *group) fetch(topic string, partition int32, hw int64, stable bool) kmsg
 
 // Committed implements replica.Commits. Of the groups that other brokers coordinate
 // nothing is known here, so that complete is true only while this broker leads every
-// partition of TopicName and has loaded it.
+// partition of TopicName and has loaded it. Where the cluster has no such topic, there
+// are no groups.
 func (c *Coordinator) Committed(ctx context.Context, topics []string) (by map[string]replica.GroupOffsets, complete bool) {
-	t, ok := c.o.Metadata.Current().Topic(TopicName)
+	cluster := c.o.Metadata.Current()
+	t, ok := cluster.Topic(TopicName)
 	if !ok {
-		return nil, false
+		return nil, len(cluster.Brokers()) > 0 // else nothing is known of the cluster yet
 	}
 	by = map[string]replica.GroupOffsets{}
 	shards := *c.shards.Load()

@@ -38,12 +38,12 @@ func onTCP(t *testing.T) *cluster {
 	return &cluster{t, []string{b.Addr("PLAINTEXT").String()}, nil}
 }
 
-func startTCP(t *testing.T, dir, addr string) *broker.Broker {
+func startTCP(t *testing.T, dir, addr string, opts ...broker.Option) *broker.Broker {
 	t.Helper()
-	b, err := broker.New(
+	b, err := broker.New(append(opts,
 		broker.WithSetting("log.dirs", dir), broker.WithSetting("listeners", "PLAINTEXT://"+addr),
 		broker.WithSetting("http.listener", ""),
-		broker.WithSetting("group.initial.rebalance.delay.ms", "0"), broker.WithLog(slog.New(slog.DiscardHandler)))
+		broker.WithSetting("group.initial.rebalance.delay.ms", "0"), broker.WithLog(slog.New(slog.DiscardHandler)))...)
 	if err != nil {
 		t.Fatal(err)
 	}

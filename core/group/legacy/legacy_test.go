@@ -7,11 +7,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace/millrace/coordination/embedded"
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/group/legacy"
+	"github.com/millrace/millrace/core/replica"
 	"github.com/millrace/millrace/core/tree"
 )
 
@@ -135,5 +137,43 @@ func TestOutOfReach(t *testing.T) {
 		if code, _ := core.KafkaCode(err); code != kerr.CoordinatorNotAvailable.Code {
 			t.Errorf("fetch: %v", err)
 		}
+	}
+}
+
+// TestCommitted collects the offsets of all groups for some topics.
+func TestCommitted(t *testing.T) {
+	t.Parallel()
+	o, s := open(t)
+	committed := func() map[string]replica.GroupOffsets {
+		t.Helper()
+		by, err := o.Committed(t.Context(), []string{"a", "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return by
+	}
+	if by := committed(); len(by) > 0 {
+		t.Errorf("in an empty tree: %v", by)
+	}
+	for _, c := range []struct {
+		group, topic      string
+		partition, offset int64
+	}{{"g", "a", 0, 7}, {"g", "a", 2, 9}, {"h", "a", 0, 1}, {"h", "other", 0, 5}} {
+		if err := o.Commit(t.Context(), c.group, core.TopicPartition{Topic: c.topic, Partition: int32(c.partition)}, c.offset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Commit(t.Context(), core.Create("/consumers/idle", nil)); err != nil { // it has only registered
+		t.Fatal(err)
+	}
+	want := map[string]replica.GroupOffsets{"a": {"g": {0: 7, 2: 9}, "h": {0: 1}}}
+	if diff := cmp.Diff(want, committed()); diff != "" {
+		t.Errorf("committed (-want +got):\n%s", diff)
+	}
+	if _, err := s.Commit(t.Context(), core.Set("/consumers/h/offsets/a/0", []byte("soon"), core.AnyVersion)); err != nil {
+		t.Fatal(err)
+	}
+	if by, err := o.Committed(t.Context(), []string{"a"}); err == nil {
+		t.Errorf("with a node that holds no offset: %v", by)
 	}
 }
