@@ -65,11 +65,14 @@ func (c *Coordinator) FetchOffsets(_ context.Context, req *kmsg.OffsetFetchReque
 func (g *group) fetch(topic string, partition int32, hw int64, stable bool) kmsg.OffsetFetchResponseGroupTopicPartition {
 	p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 	p.Partition, p.Offset, p.Metadata = partition, -1, kmsg.StringPtr("")
-	if stable && g.txns.pending(topic, partition) {
+	newest := g.offsets[topic][partition]
+	// As in Kafka's coordinator in ZooKeeper mode, a commit that is not replicated yet is
+	// pending too: who went on from the one before would commit backwards.
+	if stable && (g.txns.pending(topic, partition) || newest != nil && newest.settles > hw) {
 		p.ErrorCode = kerr.UnstableOffsetCommit.Code
 		return p
 	}
-	if o := g.offsets[topic][partition].settled(hw); o != nil {
+	if o := newest.settled(hw); o != nil {
 		p.Offset, p.LeaderEpoch, p.Metadata = o.offset, o.leaderEpoch, kmsg.StringPtr(o.metadata)
 	}
 	return p

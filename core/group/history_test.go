@@ -118,7 +118,7 @@ func (h *history) look() {
 		req := kmsg.NewOffsetFetchRequestGroup()
 		req.Group = id
 		req.Topics = []kmsg.OffsetFetchRequestGroupTopic{{Topic: "a", Partitions: []int32{0}}, {Topic: "b", Partitions: []int32{1}}}
-		resp := h.FetchOffsets(context.Background(), &req, true)
+		resp := h.FetchOffsets(context.Background(), &req, false)
 		if resp.ErrorCode == kerr.CoordinatorLoadInProgress.Code && h.behind {
 			continue
 		}

@@ -21,7 +21,8 @@ type consumer struct {
 	name     string
 	group    string
 	instance *string
-	version  int16 // of JoinGroup
+	modern   *modern // nil: it speaks the classic protocol
+	version  int16   // of JoinGroup
 	metadata []byte
 	session  time.Duration
 
@@ -91,6 +92,10 @@ func (c *consumer) receive() {
 
 // unanswered is what a consumer does when its connection has broken: it asks again.
 func (c *consumer) unanswered() {
+	if c.modern != nil {
+		c.modern.full = true
+		return
+	}
 	if c.phase == syncs || c.phase == joins {
 		c.phase = joins
 	}
@@ -103,18 +108,30 @@ func (c *consumer) step() {
 	}
 	switch c.phase {
 	case joins:
+		if c.modern != nil {
+			c.joinModern()
+			return
+		}
 		c.join()
 	case syncs:
 		c.sync()
 	case fetches:
 		c.fetch()
 	case consumes:
+		if c.modern != nil {
+			c.consumeModern()
+			return
+		}
 		c.consume()
 	}
 }
 
 // lose gives up what it owns and joins anew; with forget also who it was.
-func (c *consumer) lose(forget bool) {
+func (c *consumer) lose(forget bool) { //nolint:revive // the flag says what of
+	if c.modern != nil {
+		c.loseModern()
+		return
+	}
 	c.owned, c.dirty, c.phase = nil, false, joins
 	if forget {
 		c.id = ""
@@ -123,6 +140,10 @@ func (c *consumer) lose(forget bool) {
 
 // failed does what a client does about an error code.
 func (c *consumer) failed(code int16) {
+	if c.modern != nil {
+		c.failedModern(code)
+		return
+	}
 	switch code {
 	case kerr.UnknownMemberID.Code:
 		c.lose(true)
@@ -233,7 +254,14 @@ func (c *consumer) fetched(resp *kmsg.OffsetFetchResponseGroup, floor map[int32]
 		return
 	}
 	for _, p := range c.m.checkFetched(c.name, c.group, resp, floor) {
-		c.owned[p.Partition] = max(p.Offset, 0)
+		if at, ok := c.owned[p.Partition]; ok && at < 0 {
+			c.owned[p.Partition] = max(p.Offset, 0)
+		}
+	}
+	for _, at := range c.owned {
+		if at < 0 {
+			return // it asks again
+		}
 	}
 	c.phase = consumes
 }
@@ -246,6 +274,11 @@ func (c *consumer) consume() {
 		c.heartbeat()
 		return
 	}
+	c.poll()
+}
+
+// poll gets on with what it owns, and commits now and then.
+func (c *consumer) poll() {
 	for p := range c.m.partitions {
 		if at, ok := c.owned[p]; ok && c.m.rnd.IntN(2) == 0 {
 			c.owned[p] = at + 1 + c.m.rnd.Int64N(9)
@@ -277,10 +310,13 @@ func (c *consumer) heartbeat() {
 func (c *consumer) commit() {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version, req.Group, req.MemberID, req.InstanceID, req.Generation = 8, c.group, c.id, c.instance, c.generation
+	if c.modern != nil {
+		req.Version = 9
+	}
 	t := kmsg.NewOffsetCommitRequestTopic()
 	t.Topic = "topic"
 	for p := range c.m.partitions {
-		if at, ok := c.owned[p]; ok {
+		if at := c.owned[p]; at > 0 {
 			rp := kmsg.NewOffsetCommitRequestTopicPartition()
 			rp.Partition, rp.Offset = p, at
 			t.Partitions = append(t.Partitions, rp)
@@ -323,6 +359,11 @@ func (c *consumer) committed(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCom
 // leave says good-bye and is gone.
 func (c *consumer) leave() {
 	if c.id == "" || c.call != nil {
+		c.dead = true
+		return
+	}
+	if c.modern != nil {
+		c.leaveModern()
 		c.dead = true
 		return
 	}
