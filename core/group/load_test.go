@@ -223,7 +223,9 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, key1, value1, key2, value2 []byte, flags byte) {
 		synctest.Test(t, func(t *testing.T) {
-			n := open(t, func(n *node) { n.parts = 1 })
+			n := open(t, func(n *node) {
+				n.parts, n.settings.Retention, n.settings.RetentionCheck = 1, 48*time.Hour, 24*time.Hour
+			})
 			defer n.stop()
 			n.commit("before", at{"a", 0, 1})
 			second := record.Record{Key: key2, Value: value2}
