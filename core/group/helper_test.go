@@ -327,13 +327,7 @@ func (n *node) expect(id string, want ...at) {
 	}
 }
 
-// records counts the records in a group's log.
-func (n *node) records(id string) int64 {
-	_, end := n.part(id).Bounds()
-	return end
-}
-
-// fetchFrom is everything in a log, as batches.
+// batches is everything in a group's log.
 func (n *node) batches(id string) []record.Batch {
 	n.t.Helper()
 	p := n.part(id)

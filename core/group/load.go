@@ -210,10 +210,14 @@ func (l *loader) chunk(slice core.Slice, from int64) (next int64, err error) {
 			return 0, err
 		}
 		raw = rest
-		if magic != record.Magic2 {
-			return 0, fmt.Errorf("a batch at offset %d has magic %d: %w", record.Batch(entry).BaseOffset(), magic, core.ErrCorrupt)
-		}
 		b := record.Batch(entry)
+		if magic < record.Magic2 { // of a Kafka before 0.11
+			next = b.BaseOffset() + 1
+			if b, err = record.Raise(entry, l.transcoder()); err != nil {
+				l.skip(next-1, "a message of an old format cannot be read", err)
+				continue
+			}
+		}
 		next = b.NextOffset()
 		if next <= from {
 			continue
@@ -254,11 +258,11 @@ func (l *loader) batch(b record.Batch) {
 }
 
 func (l *loader) decompress(codec record.Codec, dst, src []byte) ([]byte, error) {
-	c, err := l.s.c.o.Compressors.For(codec)
-	if err != nil {
-		return nil, err
-	}
-	return c.Decompress(dst, src, core.CompressionParams{Level: core.DefaultLevel, Magic: record.Magic2, Limit: maxDecompressed})
+	return l.transcoder().Decompress(codec, record.Magic2, dst, src)
+}
+
+func (l *loader) transcoder() record.Transcoder {
+	return l.s.c.o.Compressors.Transcoder(maxDecompressed)
 }
 
 func (l *loader) skip(offset int64, what string, err error) {

@@ -3,6 +3,8 @@ package group_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,10 +13,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/group"
 	"github.com/millrace/millrace/core/group/schema"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/core/replica"
 	"github.com/millrace/millrace/storage/compression"
+	"github.com/millrace/millrace/storage/mmap"
 )
 
 // raw appends a batch to a group's log as it is.
@@ -271,4 +275,56 @@ func FuzzLoad(f *testing.F) {
 			n.sync("new", m)
 		})
 	})
+}
+
+// TestLoadOldFormats reads a partition that a Kafka before 0.11 has written.
+func TestLoadOldFormats(t *testing.T) {
+	t.Parallel()
+	for _, magic := range []int8{record.Magic0, record.Magic1} {
+		for _, codec := range []record.Codec{record.None, record.Gzip, record.Snappy} {
+			t.Run(fmt.Sprintf("magic %d %v", magic, codec), func(t *testing.T) {
+				t.Parallel()
+				dir := filepath.Join(t.TempDir(), "logs")
+				folder := filepath.Join(dir, group.TopicName+"-0")
+				if err := os.MkdirAll(folder, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				tr := compressors(t).Transcoder(0)
+				var log []byte
+				for i := range 3 {
+					info := record.NewBatchInfo(int64(2*i), time.Now().UnixMilli())
+					info.Codec = codec
+					compress := func(dst, src []byte) ([]byte, error) { return tr.Compress(codec, record.Magic2, dst, src) }
+					if codec == record.None {
+						compress = nil
+					}
+					second := committedIn(t, "g", at{"b", int32(i), int64(i)})
+					second.OffsetDelta = 1
+					b, err := record.AppendBatch(nil, info, []record.Record{committedIn(t, "g", at{"a", 0, int64(i)}), second}, compress)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if log, err = record.NewDownConverter(magic, tr).Append(log, b); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := os.WriteFile(filepath.Join(folder, "00000000000000000000.log"), log, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				f, err := mmap.Open(t.Context(), mmap.Options{Dirs: []string{dir}, Clock: core.SystemClock{}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := open(t, func(n *node) { n.outside, n.storage, n.compressors, n.parts = true, f, compressors(t), 1 })
+				n.expect("g", at{"a", 0, 2}, at{"b", 0, 0}, at{"b", 1, 1}, at{"b", 2, 2})
+				n.commit("g", at{"a", 0, 9})
+				n.restart()
+				n.expect("g", at{"a", 0, 9}, at{"b", 0, 0}, at{"b", 1, 1}, at{"b", 2, 2})
+				n.stop()
+				if err := f.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
 }
