@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/partitioners"
+	"github.com/millrace/millrace/plugins/rule"
 	"github.com/millrace/millrace/sdk/plugin"
 	"github.com/millrace/millrace/storage/compression"
 	"github.com/millrace/millrace/storage/retention"
@@ -59,6 +60,13 @@ func runPlugin(mode string) int {
 	if err != nil {
 		return 1
 	}
+	if mode == "rule" {
+		plugin.Serve(plugin.Program("test", "rule"), plugin.Partitioner("test-partitioner", "by rule", struct{}{},
+			func(context.Context, core.Env, struct{}) (ruled, error) {
+				return ruled{partitioners.NewMurmur2(partitioners.Options{})}, nil
+			}))
+		return 0
+	}
 	b := &behaviour{mode: mode}
 	plugin.Serve(
 		plugin.Program("test", os.Getenv("HOST_TEST_VERSION")),
@@ -73,6 +81,13 @@ func runPlugin(mode string) int {
 		}),
 	)
 	return 0
+}
+
+// ruled is murmur2 that publishes itself as a rule.
+type ruled struct{ *partitioners.Murmur2Partitioner }
+
+func (ruled) Rule(context.Context, string, int32) (*rule.Rule, time.Duration, error) {
+	return &rule.Rule{Others: rule.Places{All: true}}, 0, nil
 }
 
 // behaviour is what every component does before it answers.
