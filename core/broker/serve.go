@@ -55,6 +55,7 @@ type apiServer struct {
 	metrics    *telemetry.Metrics
 	groups     *groups
 	converter  *convert.Converter
+	converted  *convert.Cache
 	serving    atomic.Pointer[api.Server]
 }
 
@@ -66,8 +67,13 @@ func newAPIServer(lc fx.Lifecycle, s *settings, log *slog.Logger, r *replicas, c
 	lc.Append(fx.StopHook(converted.Close))
 	return &apiServer{
 		settings: s, log: log, replicas: r, controller: c, cache: cache, tree: tree, store: st, metrics: m, groups: g,
-		converter: convert.New(compressors.Transcoder(maxDecompressed), converted),
+		converter: convert.New(compressors.Transcoder(maxDecompressed), converted), converted: converted,
 	}
+}
+
+func (a *apiServer) conversions() telemetry.ConversionState {
+	st := a.converted.Stats()
+	return telemetry.ConversionState{Bytes: a.converted.Bytes(), Hits: st.Hits, Misses: st.Misses}
 }
 
 func (a *apiServer) handler() core.Handler {

@@ -121,7 +121,7 @@ func attachSources(m *telemetry.Metrics, w *web, s *settings, r *replicas, c *co
 		Broker: o.broker, Replicas: o.replicaState, Controller: o.controllerState, Cluster: o.cluster,
 		Listeners: func() iter.Seq2[string, core.ListenerStats] { return maps.All(n.stats()) },
 		Dirs:      o.dirs, Logs: o.logs, FetchSessions: o.fetchSessions, Cleaner: o.cleaner,
-		Groups: a.groups.state,
+		Groups: a.groups.state, Conversions: a.conversions,
 	})
 }
 

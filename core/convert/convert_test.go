@@ -94,7 +94,7 @@ func readAll(t testing.TB, s core.Slice, rnd *rand.Rand) []byte {
 	for at := 0; at < len(out); {
 		n := min(1+rnd.IntN(3000), len(out)-at)
 		got, err := s.ReadAt(out[at:at+n], int64(at))
-		if got != n || err != nil && !(errors.Is(err, io.EOF) && at+n == len(out)) {
+		if got != n || err != nil && (!errors.Is(err, io.EOF) || at+n != len(out)) {
 			t.Fatalf("%d of %d bytes at %d: %v", got, n, at, err)
 		}
 		at += n

@@ -44,7 +44,7 @@ func liveHeap() int64 {
 
 // A fetch of 100 MB by an old client takes the memory of a few batches and of the
 // cache: not of 100 MB. It is not parallel, as it looks at the heap of the process.
-func TestMemoryOfALargeFetch(t *testing.T) { //nolint:paralleltest // see above
+func TestMemoryOfALargeFetch(t *testing.T) {
 	tr := transcoder(t)
 	const total, cacheBytes, batchBytes, allowed = 100 << 20, 2 << 20, 512 << 10, 8 << 20
 	for _, codec := range []record.Codec{record.None, record.LZ4} {
@@ -77,8 +77,9 @@ func TestMemoryOfALargeFetch(t *testing.T) { //nolint:paralleltest // see above
 	}
 }
 
-// The first batches of many partitions wait for their turn as they are in the log.
-func TestMemoryOfManyPartitions(t *testing.T) { //nolint:paralleltest // it looks at the heap of the process
+// The first batches of many partitions wait for their turn as they are in the log. It
+// is not parallel either.
+func TestMemoryOfManyPartitions(t *testing.T) {
 	tr := transcoder(t)
 	batch := batchAt(t, tr, 0, 1, record.None, 1000, 1000, 'a')
 	c, _ := newConverter(t, 0)

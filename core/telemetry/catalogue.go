@@ -46,6 +46,7 @@ type families struct {
 	connections, accepted, refused, killed, expired *prometheus.Desc
 	received, sent                                  *prometheus.Desc
 	sessions, sessionPartitions, sessionEvictions   *prometheus.Desc
+	convertedBytes, convertedHits, convertedMisses  *prometheus.Desc
 	// partitions
 	partitions, leaders, underReplicated, underMinISR, atMinISR *prometheus.Desc
 	offlineReplicas                                             *prometheus.Desc
@@ -116,6 +117,9 @@ func (f *families) describe() {
 	f.sessions = f.add(g, "millrace_fetch_sessions", "sessions", fetch+"NumIncrementalFetchSessions", "Incremental fetch sessions.")
 	f.sessionPartitions = f.add(g, "millrace_fetch_session_partitions", "partitions", fetch+"NumIncrementalFetchPartitionsCached", "Partitions in incremental fetch sessions.")
 	f.sessionEvictions = f.add(c, "millrace_fetch_session_evictions_total", "sessions", fetch+"IncrementalFetchSessionEvictionsPerSec", "Fetch sessions that made room for others.")
+	f.convertedBytes = f.add(g, "millrace_conversion_cache_bytes", "bytes", "", "Converted batches that are kept for old consumers (conversion.cache.bytes).")
+	f.convertedHits = f.add(c, "millrace_conversion_cache_hits_total", "batches", "", "Batches for old consumers that were found converted.")
+	f.convertedMisses = f.add(c, "millrace_conversion_cache_misses_total", "batches", "", "Batches for old consumers that had to be converted.")
 
 	replicas := "kafka.server:type=ReplicaManager,name="
 	f.partitions = f.add(g, "millrace_partitions", "partitions", replicas+"PartitionCount", "Partitions with a replica on this broker.")

@@ -43,6 +43,8 @@ type Sources struct {
 	Groups func() GroupState
 	// FetchSessions counts the incremental fetch sessions (KIP-227).
 	FetchSessions func() FetchSessionState
+	// Conversions tells of the cache of batches that were converted for old consumers.
+	Conversions func() ConversionState
 }
 
 // BrokerInfo is who the broker is and how it does.
@@ -97,6 +99,10 @@ type FetchSessionState struct {
 	Evictions            int64
 }
 
+// ConversionState is what the cache of converted batches holds, in bytes, and how often
+// a batch was found there and how often it was not.
+type ConversionState struct{ Bytes, Hits, Misses int64 }
+
 // Attach adds the sources that are not nil to those there are, in the place of
 // earlier ones of their kind.
 func (m *Metrics) Attach(s Sources) {
@@ -132,6 +138,9 @@ func (m *Metrics) Attach(s Sources) {
 	}
 	if s.FetchSessions != nil {
 		next.FetchSessions = s.FetchSessions
+	}
+	if s.Conversions != nil {
+		next.Conversions = s.Conversions
 	}
 	m.sources.Store(&next)
 }
@@ -233,6 +242,12 @@ func (m *Metrics) collectSources(e emit, s *Sources) {
 		e.gauge(f.sessions, int64(c.Sessions))
 		e.gauge(f.sessionPartitions, int64(c.Partitions))
 		e.count(f.sessionEvictions, c.Evictions)
+	}
+	if s.Conversions != nil {
+		c := s.Conversions()
+		e.gauge(f.convertedBytes, c.Bytes)
+		e.count(f.convertedHits, c.Hits)
+		e.count(f.convertedMisses, c.Misses)
 	}
 	if s.Listeners != nil {
 		for name, l := range s.Listeners() {

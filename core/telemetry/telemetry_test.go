@@ -65,6 +65,7 @@ func busy(m *Metrics) {
 			return CleanerState{Threads: 1, Rounds: 2, LastRun: time.UnixMilli(1500), MaxDirty: 0.25}
 		},
 		FetchSessions: func() FetchSessionState { return FetchSessionState{1, 2, 3} },
+		Conversions:   func() ConversionState { return ConversionState{100, 3, 2} },
 	})
 }
 

@@ -318,6 +318,7 @@ func TestEveryMetric(t *testing.T) {
 		})
 		checkProduce(t, s, w, store)
 		checkFetch(t, s, w)
+		checkConversions(t, s, w)
 		checkCleaner(t, s, w, store)
 		checkRefusals(t, s, w)
 		checkEnd(t, s, store)
@@ -407,6 +408,27 @@ func checkFetch(t *testing.T, s *scraper, w *wire) {
 	session.ReplicaID = 7 // a follower's session is worth more
 	w.ask(session)
 	s.is("after an eviction", map[string]float64{"millrace_fetch_sessions": 1, "millrace_fetch_session_evictions_total": 1})
+}
+
+// checkConversions: a consumer from before 0.11 reads the same batch twice.
+func checkConversions(t *testing.T, s *scraper, w *wire) {
+	t.Helper()
+	old := fetchFrom("plain", 4)
+	old.Version = 3
+	w.ask(old)
+	s.is("after a conversion", map[string]float64{
+		`millrace_topic_conversions_total{direction="out",topic="plain"}`: 1,
+		"millrace_conversion_cache_misses_total":                          1, "millrace_conversion_cache_hits_total": 0,
+	})
+	synctest.Wait() // the cache has taken it
+	w.ask(old)
+	s.is("after another one", map[string]float64{
+		`millrace_topic_conversions_total{direction="out",topic="plain"}`: 2,
+		"millrace_conversion_cache_misses_total":                          1, "millrace_conversion_cache_hits_total": 1,
+	})
+	if bytes := s.scrape()["millrace_conversion_cache_bytes"].value; bytes < 600 || bytes > 2000 {
+		t.Errorf("%v bytes are in the cache", bytes)
+	}
 }
 
 // checkCleaner: one log is compacted, another one is overdue for it and damaged.
