@@ -128,14 +128,26 @@ func (p *process) stop(ctx context.Context) error {
 		err = fmt.Errorf("wait for calls in service: %w", ctx.Err())
 	case <-p.exited():
 	}
+	if err == nil {
+		// go-plugin asks it to exit and waits, for an answer without bound: a process that
+		// hangs now would keep us.
+		t := time.AfterFunc(exitPatience, func() { _ = p.run.Kill(ctx) })
+		p.client.Kill()
+		t.Stop()
+	}
 	p.kill()
 	<-idle
 	return err
 }
 
-// kill ends the process and what belongs to it. go-plugin asks it once more to exit and
-// waits for two seconds at most.
+// exitPatience is how long a process may take to exit once it has closed.
+const exitPatience = 3 * time.Second
+
+// kill ends the process at once, and what belongs to it.
 func (p *process) kill() {
+	if p.run != nil {
+		_ = p.run.Kill(context.Background()) // before go-plugin asks it, and waits for it
+	}
 	p.client.Kill()
 	if p.run != nil {
 		p.run.end()
