@@ -84,7 +84,9 @@ func runPlugin(mode string) int {
 }
 
 // ruled is murmur2 that publishes itself as a rule.
-type ruled struct{ *partitioners.Murmur2Partitioner }
+type ruled struct {
+	*partitioners.Murmur2Partitioner
+}
 
 func (ruled) Rule(context.Context, string, int32) (*rule.Rule, time.Duration, error) {
 	return &rule.Rule{Others: rule.Places{All: true}}, 0, nil
