@@ -1,6 +1,8 @@
 package consumer
 
 import (
+	"slices"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/millrace/millrace/core"
@@ -48,6 +50,7 @@ func Upgrade(id string, s Settings, env Env, from ClassicGroup) (*Group, []schem
 	image := env.Image()
 	records := []schema.Record{&schema.GroupMetadata{Group: id}}
 	var placed []schema.Record
+	var members []*member
 	taken := map[partition]bool{}
 	for i := range from.Members {
 		m, err := upgraded(&from.Members[i], from)
@@ -69,13 +72,16 @@ func Upgrade(id string, s Settings, env Env, from ClassicGroup) (*Group, []schem
 			}
 		}
 		m.assigned = mine.partitions()
+		members = append(members, m)
 		records = append(records, m.described(id))
 		placed = append(placed,
 			&schema.ConsumerGroupTargetAssignmentMember{Group: id, MemberID: m.id, Value: &schema.ConsumerGroupTargetAssignmentMemberValue{
 				TopicPartitions: listOf(m.assigned),
 			}}, m.current(id))
 	}
-	records = append(records, &schema.ConsumerGroupMetadata{Group: id, Value: &schema.ConsumerGroupMetadataValue{Epoch: from.Generation}})
+	records = append(records, &schema.ConsumerGroupMetadata{Group: id, Value: &schema.ConsumerGroupMetadataValue{
+		Epoch: from.Generation, MetadataHash: hashOf(subscribed(slices.Values(members), nil, image)),
+	}})
 	records = append(records, placed...)
 	records = append(records, &schema.ConsumerGroupTargetAssignmentMetadata{Group: id, Value: &schema.ConsumerGroupTargetAssignmentMetadataValue{
 		AssignmentEpoch: from.Generation,

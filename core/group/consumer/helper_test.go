@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core"
@@ -238,3 +239,15 @@ func assignmentOf(resp kmsg.ConsumerGroupHeartbeatResponse) assign.Partitions {
 }
 
 func text(s string) *string { return &s }
+
+func codeOf(err error) int16 {
+	code, _ := core.KafkaCode(err)
+	return code
+}
+
+func codeOfKerr(e *kerr.Error) int16 {
+	if e == nil {
+		return 0
+	}
+	return e.Code
+}
