@@ -39,6 +39,9 @@ need javac default-jdk-headless openjdk
 need mvn maven maven
 need node nodejs node
 need npm npm node
+need python3 "python3 python3-venv" python
+python3 -c 'import ensurepip' 2>/dev/null || apt_get python3-venv ||
+	missing+=("Python's venv (Debian: python3-venv)")
 
 # kafka-python 1.3.4 compiles on no Python after 3.6, which no package system has any
 # more; pyenv builds it where it is there.

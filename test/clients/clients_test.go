@@ -57,17 +57,24 @@ func allClients(t *testing.T) []client {
 	for _, version := range javaVersions() {
 		clients = append(clients, javaClient(t, version))
 	}
-	return append(append(clients, kafkaJS(t)), oldClients(t)...)
+	return slices.Concat(clients, []client{kafkaJS(t)}, pythonClients(t), oldClients(t))
 }
 
 // TestClients lets each client produce with each codec, and each client read each of
-// the results. What passed is compared with docs/compatibility.md; -update writes it.
+// the results, and puts clients into groups. What passed is compared with
+// docs/compatibility.md; -update writes it.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
 	clients := allClients(t)
+	groups := allGroupClients(t)
 	var seen results
+	var grouped groupResults
 	t.Run("matrix", func(t *testing.T) {
+		t.Run("groups", func(t *testing.T) {
+			t.Parallel()
+			testGroups(t, groups, &grouped)
+		})
 		present := make([]client, 0, len(clients))
 		for _, c := range clients {
 			if t.Run(c.name+" "+c.version, func(t *testing.T) { harness.Need(t, c.needs...) }); c.present() {
@@ -86,7 +93,7 @@ func TestClients(t *testing.T) {
 		}
 	})
 	if !t.Failed() {
-		checkPage(t, b, clients, &seen)
+		checkPage(t, b, clients, &seen, groups, &grouped)
 	}
 }
 

@@ -7,7 +7,8 @@ import (
 )
 
 // javaGroupClients use the assignors of their times: 2.8 shares by ranges, 3.9 moves
-// partitions one by one (KIP-429) and 4.2 has its own default.
+// partitions one by one (KIP-429), 4.2 has its own default, and once the protocol of
+// KIP-848.
 func javaGroupClients(t *testing.T) []groupClient {
 	var out []groupClient
 	for _, version := range javaVersions() {
@@ -16,9 +17,11 @@ func javaGroupClients(t *testing.T) []groupClient {
 			assignor = "cooperative-sticky"
 			setting = "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor"
 		}
-		out = append(out, javaGroup(t, version, assignor, setting))
+		out = append(out, javaGroup(t, version, assignor, append(javaTimes(), setting)...))
 	}
-	return out
+	modern := javaGroup(t, "4.2.0", "uniform", "group.protocol=consumer")
+	modern.consumer = true
+	return append(out, modern)
 }
 
 // javaGroup is a group of a version of the Java client, with further settings of the
@@ -33,7 +36,7 @@ func javaGroup(t *testing.T, version, assignor string, settings ...string) group
 				return nil, err
 			}
 			args := []string{"member", addr, group, topic, fmt.Sprint("fetch.max.wait.ms=", maxWait.Milliseconds())}
-			for _, s := range append(javaTimes(), settings...) {
+			for _, s := range settings {
 				if s != "" {
 					args = append(args, s)
 				}

@@ -26,6 +26,8 @@ type groupClient struct {
 	codecs []string
 	// assignor is how the group shares its partitions, for the page in docs.
 	assignor string
+	// consumer says that its groups have the protocol of KIP-848.
+	consumer bool
 	// silent clients do not tell when they have committed.
 	silent bool
 	// send produces the numbers from first on, n of them, as numberOf reads them; number
@@ -63,16 +65,10 @@ func allGroupClients(t *testing.T) []groupClient {
 	)
 }
 
-// TestGroups puts each client into a group.
-func TestGroups(t *testing.T) {
-	t.Parallel()
-	var seen groupResults
-	testGroups(t, harness.Start(t, groupSettings()...), allGroupClients(t), &seen)
-}
-
 // testGroups runs the clients side by side. It does without parallel subtests, of
 // which there are only as many at a time as the machine has cores.
-func testGroups(t *testing.T, b *harness.Broker, clients []groupClient, seen *groupResults) {
+func testGroups(t *testing.T, clients []groupClient, seen *groupResults) {
+	b := harness.Start(t, groupSettings()...)
 	slots := make(chan struct{}, groupsAtOnce)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -92,7 +88,18 @@ func testGroups(t *testing.T, b *harness.Broker, clients []groupClient, seen *gr
 	}
 }
 
-func (c *groupClient) id() string { return c.name + "-" + c.version }
+func (c *groupClient) id() string {
+	id := c.name + "-" + c.version
+	if c.consumer {
+		id += "-consumer"
+	}
+	return id
+}
+
+// present tells whether the machine has what the client needs.
+func (c *groupClient) present() bool {
+	return !slices.ContainsFunc(c.needs, func(command string) bool { return !installed(command) })
+}
 
 // testGroup lets three members share a topic to which the client sends with each
 // codec that it knows, kills one of them and adds another. Everything that was sent

@@ -14,13 +14,10 @@ import (
 )
 
 // pythonClient is a library that a program of test/python drives.
-type pythonClient struct{ name, pkg, program, assignor string }
+type pythonClient struct{ name, program string }
 
 func pythonLibraries() []pythonClient {
-	return []pythonClient{
-		{"confluent-kafka", "confluent-kafka", "confluent_client.py", "range"},
-		{"kafka-python", "kafka-python", "kafka_python_client.py", "range"},
-	}
+	return []pythonClient{{"confluent-kafka", "confluent_client.py"}, {"kafka-python", "kafka_python_client.py"}}
 }
 
 func pythonClients(t *testing.T) []client {
@@ -38,16 +35,23 @@ func pythonClients(t *testing.T) []client {
 func pythonGroupClients(t *testing.T) []groupClient {
 	var out []groupClient
 	for _, p := range pythonLibraries() {
-		out = append(out, groupClient{
-			name: p.name, version: p.version(), needs: []string{"python3"}, codecs: allCodecs(),
-			assignor: p.assignor, send: p.child(t).sendNumbers,
-			member: func(addr, group, topic string) (*exec.Cmd, error) {
-				ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-				return p.command("member", addr, group, topic, ms(groupSession), ms(groupHeartbeat), ms(maxWait))
-			},
-		})
+		out = append(out, p.group(t, "range"))
 	}
-	return out
+	modern := pythonLibraries()[0].group(t, "uniform", "consumer")
+	modern.consumer = true
+	return append(out, modern)
+}
+
+// group is a group of the library; args are further ones of its program.
+func (p pythonClient) group(t *testing.T, assignor string, args ...string) groupClient {
+	return groupClient{
+		name: p.name, version: p.version(), needs: []string{"python3"}, codecs: allCodecs(),
+		assignor: assignor, send: p.child(t).sendNumbers,
+		member: func(addr, group, topic string) (*exec.Cmd, error) {
+			ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+			return p.command(append([]string{"member", addr, group, topic, ms(groupSession), ms(groupHeartbeat), ms(maxWait)}, args...)...)
+		},
+	}
 }
 
 func (p pythonClient) child(t *testing.T) *child {
@@ -68,7 +72,7 @@ func (p pythonClient) version() string {
 	if err != nil {
 		return "unknown"
 	}
-	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(p.pkg) + `==(\S+)$`).FindSubmatch(text)
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(p.name) + `==(\S+)$`).FindSubmatch(text)
 	if m == nil {
 		return "unknown"
 	}

@@ -9,8 +9,7 @@ output by lines of which the last is "ok" or "error" with a reason:
 
 A message is its time, key and value, then key and value of each header; all but the
 time in base64, with "-" for null. With the arguments "member ADDR GROUP TOPIC SESSION
-HEARTBEAT WAIT", times in ms, the program is a member of a group, as test/java's Member
-is.
+HEARTBEAT WAIT", times in ms, the program is a member of a group, as test/java's Member is.
 """
 
 import base64
@@ -63,7 +62,7 @@ def say(*fields):
 def serve(produce, consume, send, member):
     if len(sys.argv) > 1 and sys.argv[1] == "member":
         addr, group, topic = sys.argv[2:5]
-        member(addr, group, topic, *[int(a) for a in sys.argv[5:8]])
+        member(addr, group, topic, *[int(a) for a in sys.argv[5:8]], *sys.argv[8:])
         return
     lines = iter(sys.stdin.readline, "")
 

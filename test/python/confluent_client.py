@@ -1,6 +1,5 @@
 """confluent-kafka, which is librdkafka, for the tests of test/clients: see child.py."""
 
-import os
 import sys
 import time
 from threading import Event
@@ -59,16 +58,14 @@ def consume(addr, topic, n):
     return got
 
 
-def member(addr, group, topic, session, heartbeat, wait):
+def member(addr, group, topic, session, heartbeat, wait, protocol="classic"):
     over = Event()
     child.until_stdin_ends(over.set)
     settings = {
         "bootstrap.servers": addr, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
-        "fetch.wait.max.ms": wait,
+        "fetch.wait.max.ms": wait, "group.protocol": protocol,
     }
-    if os.environ.get("GROUP_PROTOCOL") == "consumer":
-        settings["group.protocol"] = "consumer"  # the broker sets the times
-    else:
+    if protocol == "classic":  # with the other one the broker decides
         settings.update({"session.timeout.ms": session, "heartbeat.interval.ms": heartbeat})
     consumer = Consumer(settings)
     consumer.subscribe([topic])
