@@ -156,7 +156,7 @@ func TestDescribeTopicPartitionsInDetail(t *testing.T) {
 	}
 	p := rt.Partitions[0]
 	if p.LeaderID != 2 || p.LeaderEpoch != 4 || !slices.Equal(p.Replicas, []int32{2, 3}) || !slices.Equal(p.ISR, []int32{2}) ||
-		!slices.Equal(p.OfflineReplicas, []int32{3}) || p.EligibleLeaderReplicas != nil || p.LastKnownELR != nil || p.ErrorCode != 0 {
+		!slices.Equal(p.OfflineReplicas, []int32{3}) || p.EligibleLeaderReplicas == nil || p.LastKnownELR == nil || p.ErrorCode != 0 {
 		t.Errorf("%+v", p)
 	}
 	if p := rt.Partitions[1]; p.LeaderID != -1 || p.LeaderEpoch != 5 { // broker 3 is dead

@@ -144,11 +144,12 @@ func (p *describedPage) topic(ctx context.Context, t *metadata.Topic, first int)
 }
 
 // partitionOf describes one partition. There are no eligible leader replicas beside
-// the ISR here; null says so.
+// the ISR here. The schema has null for that, at which Kafka's own admin client fails.
 func (p *describedPage) partitionOf(index int, at *metadata.Partition) kmsg.DescribeTopicPartitionsResponseTopicPartition {
 	rp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 	rp.Partition, rp.LeaderID, rp.LeaderEpoch = int32(index), metadata.NoLeader, at.LeaderEpoch
 	rp.Replicas, rp.ISR, rp.OfflineReplicas = at.Replicas, at.ISR, at.Offline
+	rp.EligibleLeaderReplicas, rp.LastKnownELR = []int32{}, []int32{}
 	if b, ok := p.image.Broker(at.Leader); ok {
 		if _, ok := b.Endpoint(p.peer.Listener); ok {
 			rp.LeaderID = at.Leader

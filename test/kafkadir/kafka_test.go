@@ -1,10 +1,11 @@
 // Package kafkadir has Kafka judge the directories that Millrace writes, and Millrace
-// take over those that Kafka has written. The judge is Kafka 3.9's own code, fetched
-// by Maven.
+// take over those that Kafka has written; Kafka's tools work on a running Millrace. The
+// judge is Kafka 3.9's own code, fetched by Maven.
 package kafkadir_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 	"github.com/millrace/millrace/test/harness"
 )
 
-// classPath fetches Kafka, unless an earlier run has, and compiles the one class.
+// classPath fetches Kafka, unless an earlier run has, and compiles the classes.
 func classPath(t *testing.T) string {
 	t.Helper()
 	harness.Need(t, "java", "javac", "mvn")
@@ -39,8 +40,12 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	lib, classes := filepath.Join(root, "target", "lib"), filepath.Join(root, "target", "classes")
-	if _, err := os.Stat(filepath.Join(lib, "complete")); err != nil {
-		if err := fetch(root, lib); err != nil {
+	pom, err := os.ReadFile(filepath.Join(root, "pom.xml"))
+	if err != nil {
+		return "", err
+	}
+	if done, err := os.ReadFile(filepath.Join(lib, "complete")); err != nil || !bytes.Equal(done, pom) {
+		if err := fetch(root, lib, pom); err != nil {
 			return "", err
 		}
 	}
@@ -48,7 +53,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	compile := exec.Command("javac", "-nowarn", "-d", classes, "-cp", lib+"/*",
-		filepath.Join(root, "src/main/java/millrace/KafkaWithZooKeeper.java"))
+		filepath.Join(root, "src/main/java/millrace/KafkaWithZooKeeper.java"), filepath.Join(root, "src/main/java/millrace/Tools.java"))
 	if out, err := compile.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("javac: %w\n%s", err, out)
 	}
@@ -56,7 +61,7 @@ var build = sync.OnceValues(func() (string, error) {
 })
 
 // fetch tries Maven's own store first, and the network when that is not enough.
-func fetch(root, lib string) error {
+func fetch(root, lib string, pom []byte) error {
 	var failed error
 	for _, online := range []bool{false, true} {
 		args := []string{
@@ -68,7 +73,7 @@ func fetch(root, lib string) error {
 		}
 		out, err := exec.Command("mvn", args...).CombinedOutput()
 		if err == nil {
-			return os.WriteFile(filepath.Join(lib, "complete"), nil, 0o644)
+			return os.WriteFile(filepath.Join(lib, "complete"), pom, 0o644)
 		}
 		failed = fmt.Errorf("mvn cannot fetch Kafka: %w\n%s", err, out)
 	}
