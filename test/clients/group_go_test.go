@@ -23,7 +23,9 @@ func goGroupClients() []groupClient {
 			assignor: "range", send: saramaSend, member: goMember("sarama"),
 		},
 		{
-			name: "kafka-go", version: moduleVersion("github.com/segmentio/kafka-go"), codecs: allCodecs(),
+			// A commit that the end of a generation overtakes is made in the next one, which has
+			// begun to read before it: nothing can be concluded from its success.
+			name: "kafka-go", version: moduleVersion("github.com/segmentio/kafka-go"), codecs: allCodecs(), silent: true,
 			assignor: "range", send: kafkaGoSend, member: goMember("kafka-go"),
 		},
 	}

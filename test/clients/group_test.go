@@ -28,7 +28,7 @@ type groupClient struct {
 	assignor string
 	// consumer says that its groups have the protocol of KIP-848.
 	consumer bool
-	// silent clients do not tell when they have committed.
+	// silent clients do not tell when they have committed, or not for certain.
 	silent bool
 	// send produces the numbers from first on, n of them, as numberOf reads them; number
 	// i goes to partition i modulo groupPartitions. It returns when they are

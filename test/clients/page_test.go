@@ -151,8 +151,9 @@ Three members of one client share a topic of six partitions, to which the client
 member is killed (SIGKILL) with records on their way to it, and another one joins. *At least once* means here: every record
 that was sent arrives, the offsets that the group has committed in the end are those of the ends of the partitions, and no
 record arrives again once it is committed. Where the client tells of its commits, each of them is held against all that
-arrives: of the deliveries of a record, one at most is followed by a commit of the member that got it. kcat and sarama do
-not tell; for them it is what was committed before the kill, as the broker has it, that must not come again.
+arrives: of the deliveries of a record, one at most is followed by a commit of the member that got it. kcat, sarama and
+kafka-go do not tell, or not for certain; for them it is what was committed before the kill, as the broker has it, that must
+not come again.
 
 | client | version | protocol | assignor | codecs | at least once |
 |---|---|---|---|---|---|

@@ -7,6 +7,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -45,6 +46,7 @@ final class Member {
         try (KafkaConsumer<byte[], byte[]> consumer =
                 new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of(args[3]));
+            AtomicBoolean over = new AtomicBoolean();
             Thread end = new Thread(() -> {
                 try {
                     while (System.in.read() >= 0) {
@@ -53,11 +55,12 @@ final class Member {
                 } catch (java.io.IOException e) {
                     // that is its end too
                 }
+                over.set(true); // a wakeup alone may be lost between two calls
                 consumer.wakeup();
             });
             end.setDaemon(true);
             end.start();
-            while (true) {
+            while (!over.get()) {
                 Map<TopicPartition, OffsetAndMetadata> read = new HashMap<>();
                 for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofSeconds(1))) {
                     out.print("record\t" + r.partition() + "\t" + r.offset() + "\t"
