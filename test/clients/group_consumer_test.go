@@ -3,8 +3,6 @@ package clients_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,39 +21,17 @@ func consumerProtocolSettings() []string {
 // consumerProtocolClients are those that know the consumer protocol (KIP-848), in which
 // the broker assigns the partitions.
 func consumerProtocolClients(t *testing.T) []groupClient {
-	const suffix, assignor = ", consumer protocol", "uniform, the broker's"
-	out := []groupClient{{
-		name: "franz-go" + suffix, version: moduleVersion("github.com/twmb/franz-go"), codecs: allCodecs(),
-		assignor: assignor, send: franzSend, member: goMember("franz-go-consumer"),
-	}}
-	for _, version := range []string{"3.9.1", "4.2.0"} {
-		out = append(out, groupClient{
-			name: "Java kafka-clients" + suffix, version: version, needs: []string{"mvn", "javac", "java"}, codecs: allCodecs(),
-			assignor: assignor, send: newJava(t, version).sendNumbers,
-			member: func(addr, group, topic string) (*exec.Cmd, error) {
-				classPath, err := buildJava(version)
-				if err != nil {
-					return nil, err
-				}
-				return javaCommand(classPath, "member", addr, group, topic,
-					fmt.Sprint("fetch.max.wait.ms=", maxWait.Milliseconds()), "group.protocol=consumer"), nil
-			},
-		})
+	out := []groupClient{
+		{
+			name: "franz-go", version: moduleVersion("github.com/twmb/franz-go"), codecs: allCodecs(),
+			send: franzSend, member: goMember("franz-go-consumer"),
+		},
+		javaGroup(t, "3.9.1", "", "group.protocol=consumer"),
+		javaGroup(t, "4.2.0", "", "group.protocol=consumer"),
+		pythonLibraries()[0].group(t, "", "consumer"), // librdkafka
 	}
-	for _, p := range pythonGroupClients(t) {
-		if p.name != "confluent-kafka" {
-			continue
-		}
-		classic := p.member
-		p.name, p.assignor = p.name+suffix, assignor
-		p.member = func(addr, group, topic string) (*exec.Cmd, error) {
-			cmd, err := classic(addr, group, topic)
-			if err == nil {
-				cmd.Env = append(os.Environ(), "GROUP_PROTOCOL=consumer")
-			}
-			return cmd, err
-		}
-		out = append(out, p)
+	for i := range out {
+		out[i].consumer, out[i].assignor = true, "uniform, the broker's"
 	}
 	return out
 }

@@ -7,8 +7,7 @@ import (
 )
 
 // javaGroupClients use the assignors of their times: 2.8 shares by ranges, 3.9 moves
-// partitions one by one (KIP-429), 4.2 has its own default, and once the protocol of
-// KIP-848.
+// partitions one by one (KIP-429) and 4.2 has its own default.
 func javaGroupClients(t *testing.T) []groupClient {
 	var out []groupClient
 	for _, version := range javaVersions() {
@@ -19,9 +18,7 @@ func javaGroupClients(t *testing.T) []groupClient {
 		}
 		out = append(out, javaGroup(t, version, assignor, append(javaTimes(), setting)...))
 	}
-	modern := javaGroup(t, "4.2.0", "uniform", "group.protocol=consumer")
-	modern.consumer = true
-	return append(out, modern)
+	return out
 }
 
 // javaGroup is a group of a version of the Java client, with further settings of the

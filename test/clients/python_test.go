@@ -37,9 +37,7 @@ func pythonGroupClients(t *testing.T) []groupClient {
 	for _, p := range pythonLibraries() {
 		out = append(out, p.group(t, "range"))
 	}
-	modern := pythonLibraries()[0].group(t, "uniform", "consumer")
-	modern.consumer = true
-	return append(out, modern)
+	return out
 }
 
 // group is a group of the library; args are further ones of its program.
