@@ -71,7 +71,7 @@ func franzGroupMember(ctx context.Context, addr, group, topic string, out *membe
 			out.record(r.Partition, r.Offset, r.Value)
 		}
 		if err := cl.CommitRecords(ctx, records...); err != nil {
-			fmt.Fprintln(os.Stderr, "commit:", err)
+			out.failed(err)
 		} else {
 			for _, r := range records {
 				out.committed(r.Partition, r.Offset+1)
@@ -191,7 +191,7 @@ func kafkaGoMember(ctx context.Context, addr, group, topic string, out *memberOu
 		}
 		out.record(int32(m.Partition), m.Offset, m.Value)
 		if err := r.CommitMessages(ctx, m); err != nil {
-			fmt.Fprintln(os.Stderr, "commit:", err)
+			out.failed(err)
 			continue
 		}
 		out.committed(int32(m.Partition), m.Offset+1)

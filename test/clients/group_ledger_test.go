@@ -71,6 +71,16 @@ func (l *ledger) commit(member string, partition int32, next int64) {
 	l.wake()
 }
 
+// failed notes that a member could not commit what it had got: a later commit of its
+// may be of what another one has read meanwhile.
+func (l *ledger) failed(member string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range int32(groupPartitions) {
+		delete(l.open, openKey(member, p))
+	}
+}
+
 func (l *ledger) wake() {
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -211,6 +221,14 @@ func TestLedger(t *testing.T) {
 			l.record("a", 0, 0, 0)
 			l.record("b", 0, 1, 1)
 			l.commit("b", 0, 2)
+		}, false, ""},
+		{"could not commit, and committed what others had read", func(l *ledger) {
+			l.record("a", 0, 0, 0)
+			l.failed("a")
+			l.record("b", 0, 0, 0)
+			l.commit("b", 0, 1)
+			l.record("a", 0, 1, 1)
+			l.commit("a", 0, 2)
 		}, false, ""},
 		{"missing", func(l *ledger) { l.record("a", 0, 0, 0) }, true, "1 of 2 numbers are missing: [1]"},
 		{"given to another one after the commit", func(l *ledger) {

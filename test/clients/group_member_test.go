@@ -23,8 +23,8 @@ import (
 //	record <tab> PARTITION <tab> OFFSET <tab> VALUE
 //	committed <tab> PARTITION <tab> NEXT OFFSET
 //
-// Where a commit fails, because the member is not one any more, it goes on without a
-// word. It leaves its group and ends when its standard input does.
+// Where a commit fails, because the group rebalances or the member is not one any more,
+// it prints "failed" and goes on. It leaves its group and ends when its standard input does.
 
 // member is one that runs.
 type member struct {
@@ -96,6 +96,10 @@ func (m *member) follow(out io.Reader) error {
 }
 
 func (m *member) enter(line string) error {
+	if line == "failed" {
+		m.ledger.failed(m.name)
+		return nil
+	}
 	f := strings.Split(line, "\t")
 	bad := fmt.Errorf("member %s printed %.200q", m.name, line)
 	if len(f) < 3 {
@@ -224,6 +228,12 @@ func (o *memberOut) print(line string) {
 
 func (o *memberOut) record(partition int32, offset int64, value []byte) {
 	o.print(fmt.Sprintf("record\t%d\t%d\t%s\n", partition, offset, value))
+}
+
+// failed says that a commit has failed, and why.
+func (o *memberOut) failed(err error) {
+	fmt.Fprintln(os.Stderr, "commit:", err)
+	o.print("failed\n")
 }
 
 func (o *memberOut) committed(partition int32, next int64) {

@@ -14,10 +14,16 @@ import (
 )
 
 // pythonClient is a library that a program of test/python drives.
-type pythonClient struct{ name, program string }
+type pythonClient struct {
+	name, program, note string
+	says                func(*message)
+}
 
 func pythonLibraries() []pythonClient {
-	return []pythonClient{{"confluent-kafka", "confluent_client.py"}, {"kafka-python", "kafka_python_client.py"}}
+	return []pythonClient{
+		{name: "confluent-kafka", program: "confluent_client.py"},
+		{name: "kafka-python", program: "kafka_python_client.py", note: "no null in headers", says: kafkaJSSays},
+	}
 }
 
 func pythonClients(t *testing.T) []client {
@@ -26,7 +32,7 @@ func pythonClients(t *testing.T) []client {
 		c := p.child(t)
 		out = append(out, client{
 			name: p.name, version: p.version(), needs: []string{"python3"}, codecs: allCodecs(),
-			produce: c.produce, consume: c.consume,
+			note: p.note, says: p.says, produce: c.produce, consume: c.consume,
 		})
 	}
 	return out

@@ -94,7 +94,12 @@ async function member(addr, groupId, topic, sessionTimeout, heartbeatInterval, m
         next = (BigInt(m.offset) + 1n).toString()
       }
       if (next === undefined) return
-      await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
+      try {
+        await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
+      } catch (e) {
+        process.stdout.write('failed\n')
+        throw e
+      }
       process.stdout.write(`committed\t${batch.partition}\t${next}\n`)
       await heartbeat()
     },

@@ -89,7 +89,10 @@ def commit(consumer, topic, positions):
         if e.args[0].name() not in NOT_A_MEMBER:
             raise
         print("commit:", e, file=sys.stderr)
+        child.say("failed")
         return
+    if any(tp.error is not None for tp in done):
+        child.say("failed")
     for tp in done:
         if tp.error is None:
             child.say("committed", tp.partition, tp.offset)

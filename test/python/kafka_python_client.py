@@ -71,6 +71,7 @@ def member(addr, group, topic, session, heartbeat, wait):
             consumer.commit(positions)
         except (CommitFailedError, RebalanceInProgressError) as e:
             print("commit:", repr(e), file=sys.stderr)  # the records come again, here or elsewhere
+            child.say("failed")
             continue
         for tp, o in positions.items():
             child.say("committed", tp.partition, o.offset)

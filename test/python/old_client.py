@@ -126,6 +126,7 @@ def member(addr, group, topic, session, heartbeat):
                     consumer.commit({tp: OffsetAndMetadata(r.offset + 1, "")})
                 except CommitFailedError:
                     traceback.print_exc()
+                    print("failed", flush=True)
                     continue
                 print("committed\t%d\t%d" % (r.partition, r.offset + 1), flush=True)
     consumer.close()

@@ -24,6 +24,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  * <pre>
  * record    PARTITION OFFSET VALUE
  * committed PARTITION NEXT
+ * failed
  * </pre>
  *
  * with tabs between the fields. It leaves the group and ends when its standard input
@@ -84,6 +85,8 @@ final class Member {
             consumer.commitSync(read);
         } catch (CommitFailedException | RebalanceInProgressException e) {
             System.err.println("commit: " + e); // the records come again, here or elsewhere
+            out.print("failed\n");
+            out.flush();
             return;
         }
         read.forEach((tp, o) -> out.print("committed\t" + tp.partition() + "\t" + o.offset() + "\n"));

@@ -52,6 +52,8 @@ final class OldMember {
                             new TopicPartition(r.topic(), r.partition()), new OffsetAndMetadata(r.offset() + 1)));
                     } catch (CommitFailedException e) {
                         e.printStackTrace();
+                        out.print("failed\n");
+                        out.flush();
                         continue;
                     }
                     out.print("committed\t" + r.partition() + "\t" + (r.offset() + 1) + "\n");
