@@ -35,6 +35,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bare server:", runBare(os.Args[2:]))
 		os.Exit(1)
 	}
+	if len(os.Args) > 1 && os.Args[1] == readersCommand {
+		if err := runReaders(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "cold readers:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.StringVar(&o.millrace, "millrace", os.Getenv("BROKER_UNDER_TEST"), "the binary to measure; built when empty")
 	flag.StringVar(&o.dir, "dir", "", "where to write; a temporary directory when empty")

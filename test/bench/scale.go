@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -151,7 +150,6 @@ const coldTarget = 3
 // takes -pace bytes a second: without a bound they would take all that the processors,
 // which the client shares with the broker, can move.
 func coldReaders(ctx context.Context, o *options) (missed []string, err error) {
-	const readers = 64
 	dir := filepath.Join(o.dir, "cold")
 	defer func() { _ = os.RemoveAll(dir) }() // scratch
 	p, err := startMillrace(ctx, o.millrace, dir)
@@ -179,25 +177,16 @@ func coldReaders(ctx context.Context, o *options) (missed []string, err error) {
 		if err := dropCache(filepath.Join(dir, "data")); err != nil {
 			return nil, err
 		}
-		reading, stop := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		var read [readers]int64
-		errs := make([]error, readers+1)
-		for i := range readers {
-			wg.Go(func() { read[i], errs[i] = readCold(reading, p.addr, i, o.pace) })
+		readers, err := startReaders(ctx, p.addr, o.pace)
+		if err != nil {
+			return nil, err
 		}
 		from := time.Now()
 		w, err := produceTimes(ctx, p.addr, o.produces)
 		took := time.Since(from)
-		stop()
-		wg.Wait()
-		errs[readers] = err
-		if err := errors.Join(errs...); err != nil {
+		sum, readErr := readers.stop()
+		if err := errors.Join(err, readErr); err != nil {
 			return nil, err
-		}
-		var sum int64
-		for _, n := range read {
-			sum += n
 		}
 		if round < 0 {
 			continue
@@ -211,9 +200,9 @@ func coldReaders(ctx context.Context, o *options) (missed []string, err error) {
 		ratio[i] = with[i] / alone[i]
 	}
 	f := median(ratio)
-	fmt.Printf("# p99 of a produce: %.0f µs alone, %.0f µs beside %d cold readers (%.0f MB/s): factor %.1f\n", median(alone), median(with), readers, median(rate), f)
+	fmt.Printf("# p99 of a produce: %.0f µs alone, %.0f µs beside %d cold readers (%.0f MB/s): factor %.1f\n", median(alone), median(with), coldReaderCount, median(rate), f)
 	if f > coldTarget {
-		missed = append(missed, fmt.Sprintf("%d cold readers make the p99 of a produce %.1f times as long, wanted %d", readers, f, coldTarget))
+		missed = append(missed, fmt.Sprintf("%d cold readers make the p99 of a produce %.1f times as long, wanted %d", coldReaderCount, f, coldTarget))
 	}
 	return missed, nil
 }
