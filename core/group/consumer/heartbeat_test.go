@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core/group/assign"
+	"github.com/millrace/millrace/core/group/consumer"
 )
 
 // fails sends a request that is to be answered with an error, which changes nothing.
@@ -443,5 +445,80 @@ func TestDescribe(t *testing.T) {
 	if len(m.Assignment.TopicPartitions) != 1 || m.Assignment.TopicPartitions[0].Topic != "a" || len(m.Assignment.TopicPartitions[0].Partitions) != 2 ||
 		len(m.TargetAssignment.TopicPartitions[0].Partitions) != 1 {
 		t.Errorf("it has %+v and is to have %+v", m.Assignment, m.TargetAssignment)
+	}
+}
+
+// TestThousand: a group of 1,000 members and a topic of 1,000 partitions comes to rest,
+// every member with one, and again when a tenth of them has left.
+func TestThousand(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	r := newRig(t)
+	r.cluster.set("a", n)
+	owned := map[string]assign.Partitions{}
+	epochs := map[string]int32{}
+	hear := func(id string, resp kmsg.ConsumerGroupHeartbeatResponse) {
+		epochs[id] = resp.MemberEpoch
+		if got := assignmentOf(resp); got != nil {
+			owned[id] = got
+		}
+	}
+	settle := func(members int) {
+		t.Helper()
+		for round := 0; r.g.State().String() != "Stable"; round++ {
+			if round > 5 {
+				t.Fatalf("the group is %v", r.g.State())
+			}
+			for id := range owned {
+				hear(id, r.heartbeat(owning(id, epochs[id], owned[id])))
+			}
+		}
+		total, most := 0, 0
+		for _, p := range owned {
+			total, most = total+p.Count(), max(most, p.Count())
+		}
+		if total != n || most > (n+members-1)/members {
+			t.Errorf("%d partitions are owned, %d by one of %d members", total, most, members)
+		}
+	}
+	for i := range n {
+		id := "m" + strconv.Itoa(i)
+		hear(id, r.heartbeat(join(id, "a")))
+	}
+	settle(n)
+	for i := range n / 10 {
+		id := "m" + strconv.Itoa(i*10)
+		r.heartbeat(beat(id, -1))
+		delete(owned, id)
+	}
+	settle(n - n/10)
+	r.checkReload()
+}
+
+// BenchmarkHeartbeat is a heartbeat without news in a group of 1,000 members, which is
+// what a coordinator has most to do with.
+func BenchmarkHeartbeat(b *testing.B) {
+	for _, members := range []int{1, 100, 1000} {
+		b.Run(strconv.Itoa(members), func(b *testing.B) {
+			r := newRig(&testing.T{})
+			r.cluster.set("a", members)
+			for i := range members {
+				r.heartbeat(join("m"+strconv.Itoa(i), "a"))
+			}
+			for range 5 {
+				for i := range members {
+					id := "m" + strconv.Itoa(i)
+					r.heartbeat(join(id, "a"))
+				}
+			}
+			req := beat("m0", r.g.Epoch())
+			b.ReportAllocs()
+			for b.Loop() {
+				resp := kmsg.NewConsumerGroupHeartbeatResponse()
+				if out := r.g.Heartbeat(r.now, consumer.Caller{ClientID: "client", ClientHost: "/127.0.0.1"}, &req, &resp); resp.ErrorCode != 0 || len(out.Records) > 0 {
+					b.Fatalf("code %d, %d records", resp.ErrorCode, len(out.Records))
+				}
+			}
+		})
 	}
 }

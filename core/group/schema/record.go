@@ -63,9 +63,8 @@ func (e *UnknownTypeError) Error() string {
 	return fmt.Sprintf("the record has type %d, which this release does not know", e.Type)
 }
 
-// UnknownVersionError is a value in a version that this release cannot read. To go
-// on without it would lose what the record says: only a newer release may load the
-// partition.
+// UnknownVersionError is a value in a version that this release cannot read. Who goes
+// on without it loses what the record says, and tells so.
 type UnknownVersionError struct {
 	Type             Type
 	Version, Highest int16
