@@ -31,6 +31,6 @@ func failUnreleased(member, instance, owner string) error {
 	return core.Failf(kerr.UnreleasedInstanceID.Code, "Static member %s with instance id %s cannot join the group because the instance id is owned by member %s.", member, instance, owner)
 }
 
-func invalid(format string, args ...any) error {
-	return core.Failf(kerr.InvalidRequest.Code, format, args...)
+func invalid(message string) error {
+	return &core.KafkaError{Code: kerr.InvalidRequest.Code, Message: message}
 }

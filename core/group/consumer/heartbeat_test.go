@@ -70,7 +70,7 @@ func TestJoinRevokeAssign(t *testing.T) {
 	if again := r.heartbeat(beat("one", 1)); again.Assignment != nil || again.MemberEpoch != 1 {
 		t.Errorf("a heartbeat without news is answered with %v, epoch %d", assignmentOf(again), again.MemberEpoch)
 	}
-	one = r.heartbeat(owning("one", 1, r.of(0, 1, 2)))
+	r.heartbeat(owning("one", 1, r.of(0, 1, 2)))
 	if two = r.heartbeat(beat("two", 2)); two.Assignment != nil {
 		t.Errorf("two has got %v while one still owns a part of it", assignmentOf(two))
 	}

@@ -47,10 +47,10 @@ type Record interface {
 	versions() (write, highest int16)
 }
 
-// ErrCorrupt: a key or a value ends too early, or has a length that cannot be.
+// ErrCorrupt says that a key or a value ends too early, or has a length that cannot be.
 var ErrCorrupt = errors.New("a field is cut off or has an impossible length")
 
-// ErrTooLong: a string is longer than the 32,767 bytes that its place in a record
+// ErrTooLong says that a string is longer than the 32,767 bytes that its place in a record
 // has room for.
 var ErrTooLong = errors.New("a string has more than 32767 bytes")
 

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
@@ -21,15 +20,14 @@ type vector struct {
 
 func vectors(t testing.TB) []vector {
 	t.Helper()
-	f, err := os.Open("testdata/vectors/kafka-4.2.txt")
+	file, err := os.ReadFile("testdata/vectors/kafka-4.2.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	var all []vector
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for line := range strings.Lines(string(file)) {
 		v := vector{}
-		fields := strings.Fields(lines.Text())
+		fields := strings.Fields(line)
 		v.name = fields[0]
 		if v.key, err = hex.DecodeString(fields[1]); err != nil {
 			t.Fatal(err)
