@@ -41,7 +41,7 @@ func (g *Group) join(now time.Time, caller Caller, req *kmsg.JoinGroupRequest, r
 		resp.MemberID = caller.ClientID + "-" + g.env.NewMemberID()
 		return Outcome{}, nil
 	}
-	c, err := g.enterClassic(now, caller, req)
+	c, err := g.enterClassic(now, caller, req, len(sub.owned) > 0)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -109,8 +109,10 @@ func (g *Group) supports(req *kmsg.JoinGroupRequest) bool {
 	return false
 }
 
-// enterClassic finds the member of a JoinGroup, or makes it.
-func (g *Group) enterClassic(now time.Time, caller Caller, req *kmsg.JoinGroupRequest) (*change, error) {
+// enterClassic finds the member of a JoinGroup, or makes it. Who comes with an id that
+// the group does not know has been given it by KIP-394, and then it owns nothing; or it
+// was removed, and what it still owns may belong to others.
+func (g *Group) enterClassic(now time.Time, caller Caller, req *kmsg.JoinGroupRequest, owns bool) (*change, error) {
 	c := g.change(now)
 	id := req.MemberID
 	var there *member
@@ -139,6 +141,9 @@ func (g *Group) enterClassic(now time.Time, caller Caller, req *kmsg.JoinGroupRe
 	if there != nil {
 		c.m, c.old = there, there
 		return c, nil
+	}
+	if owns {
+		return nil, failUnknown(id, g.id)
 	}
 	if len(g.members) >= g.settings.MaxSize {
 		return nil, failFull(g.settings.MaxSize)

@@ -222,6 +222,9 @@ func TestClassicMembers(t *testing.T) {
 			t.Errorf("%s: %d", what, resp.ErrorCode)
 		}
 	}
+	if resp := r.join(joinClassic("removed", subscription(1, []string{"a"}, map[string][]int32{"a": {0}}))); resp.ErrorCode != kerr.UnknownMemberID.Code {
+		t.Errorf("one that was removed comes with what it had: %d", resp.ErrorCode)
+	}
 	static := joinClassic("x", metadata)
 	static.InstanceID = text("i")
 	if resp := r.join(static); resp.ErrorCode != kerr.UnknownMemberID.Code {
@@ -295,7 +298,9 @@ func FuzzClassicJoin(f *testing.F) {
 		r.cluster.set("a", 2)
 		r.heartbeat(join("one", "a"))
 		resp := r.join(joinClassic("two", metadata))
-		if resp.ErrorCode != 0 && resp.ErrorCode != kerr.InconsistentGroupProtocol.Code {
+		switch resp.ErrorCode {
+		case 0, kerr.InconsistentGroupProtocol.Code, kerr.UnknownMemberID.Code:
+		default:
 			t.Errorf("code %d", resp.ErrorCode)
 		}
 		r.heartbeat(owning("one", r.epochOf("one"), r.of(0)))

@@ -35,6 +35,7 @@ type client struct {
 	losing   map[tp]bool // owned, and to be revoked
 	full     bool        // its next request tells everything: the last reply was lost
 	heard    time.Time
+	classic  bool // it uses the classic protocol, with cooperative rebalances
 }
 
 func (c *client) request() kmsg.ConsumerGroupHeartbeatRequest {
@@ -90,6 +91,7 @@ type world struct {
 	rng     *rand.Rand
 	clients []*client
 	named   int
+	mixed   bool // with members of the classic protocol
 	trace   []string
 }
 
@@ -129,6 +131,10 @@ func (w *world) subscribe(c *client) {
 // send has a client heartbeat. lost says that the reply does not arrive.
 func (w *world) send(c *client, lost bool) {
 	w.t.Helper()
+	if c.classic {
+		w.sendClassic(c, lost)
+		return
+	}
 	req := c.request()
 	resp := w.try(req)
 	w.note("%s sends epoch %d owning %v, gets code %d epoch %d %v (lost %t, appends fail %t)",
@@ -151,12 +157,78 @@ func (w *world) send(c *client, lost bool) {
 	}
 }
 
+// sendClassic has a client of the classic protocol heartbeat, and join and sync when it
+// is told to.
+func (w *world) sendClassic(c *client, lost bool) {
+	w.t.Helper()
+	if c.epoch > 0 && len(c.losing) == 0 {
+		switch code := w.beatClassic(c.id, c.epoch); code {
+		case 0:
+			return
+		case kerr.RebalanceInProgress.Code:
+		case kerr.UnknownMemberID.Code, kerr.IllegalGeneration.Code:
+			c.abandon()
+		default:
+			w.fatal("heartbeat of %s: code %d", c.id, code)
+		}
+	}
+	// What it is to lose it gives up before it joins again.
+	c.revoke()
+	owned := map[string][]int32{}
+	for at := range c.owned {
+		if t, ok := w.cluster.image.TopicByID(at.id); ok {
+			owned[t.Name] = append(owned[t.Name], at.n)
+		} else {
+			delete(c.owned, at)
+		}
+	}
+	resp := w.join(joinClassic(c.id, subscription(1, c.topics, owned)))
+	w.note("%s joins with %v owning %v: code %d, generation %d (lost %t, appends fail %t)", c.id, c.topics, owned, resp.ErrorCode, resp.Generation, lost, w.failing)
+	if lost || w.failing {
+		return
+	}
+	if resp.ErrorCode == kerr.UnknownMemberID.Code {
+		c.abandon()
+		return
+	}
+	if resp.ErrorCode != 0 {
+		w.fatal("join of %s: code %d", c.id, resp.ErrorCode)
+	}
+	c.epoch = resp.Generation
+	req := kmsg.NewSyncGroupRequest()
+	req.Group, req.MemberID, req.Generation = "group", c.id, c.epoch
+	synced := kmsg.NewSyncGroupResponse()
+	w.g.Sync(w.now, &req, &synced)
+	if synced.ErrorCode != 0 {
+		return
+	}
+	var got kmsg.ConsumerMemberAssignment
+	if err := got.ReadFrom(synced.MemberAssignment); err != nil {
+		w.fatal("assignment of %s: %v", c.id, err)
+	}
+	w.note("%s syncs: %+v", c.id, got.Topics)
+	c.losing = maps.Clone(c.owned)
+	for _, t := range got.Topics {
+		for _, n := range t.Partitions {
+			at := tp{w.cluster.id(t.Topic), n}
+			delete(c.losing, at)
+			c.owned[at] = true
+		}
+	}
+}
+
 func (w *world) drop(c *client) {
 	w.clients = slices.DeleteFunc(w.clients, func(o *client) bool { return o == c })
 }
 
 // leave has a client leave, as static members do if it is one, and perhaps for a moment.
 func (w *world) leave(c *client, epoch int32) {
+	if c.classic {
+		w.leaveClassic(c.id)
+		w.note("%s leaves", c.id)
+		w.drop(c)
+		return
+	}
 	req := beat(c.id, epoch)
 	req.InstanceID = c.instance
 	resp := w.try(req)
@@ -177,6 +249,13 @@ func (w *world) step() {
 		case 1:
 			c.assignor = text("range")
 		}
+		// A group of the consumer protocol has no member of the classic one at first.
+		if w.mixed && w.g.Size() > 0 && w.rng.IntN(2) == 0 {
+			c.classic, c.instance, c.assignor, c.regex = true, nil, nil, nil
+			if c.topics == nil {
+				c.topics = []string{"a", "b"}
+			}
+		}
 		w.clients = append(w.clients, c)
 		w.send(c, w.rng.IntN(10) == 0)
 	case n < 11:
@@ -193,7 +272,7 @@ func (w *world) step() {
 			w.drop(c)
 		}
 	case n < 16:
-		if c := w.pick(); c != nil && c.epoch > 0 {
+		if c := w.pick(); c != nil && c.epoch > 0 && !c.classic {
 			w.subscribe(c)
 			c.full = true
 			if c.regex == nil {
@@ -318,7 +397,9 @@ func TestModel(t *testing.T) {
 		seeds = 10
 	}
 	for seed := range seeds {
-		w := &world{rig: newRig(t), rng: rand.New(rand.NewPCG(uint64(seed), 848))}
+		w := &world{rig: newRig(t), rng: rand.New(rand.NewPCG(uint64(seed), 848)), mixed: seed%2 == 1}
+		w.settings.Downgrade = false // the classic group is not for this test
+		w.g = w.reload(nil)
 		w.cluster.set("a", 3)
 		w.cluster.set("b", 5)
 		for range steps {
