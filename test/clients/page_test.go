@@ -111,8 +111,8 @@ each client against the real binary; CI compares this page with what passes.
 
 Each client sends the same messages with each codec it knows: keys and values that are null, empty, text, noise and
 large, several headers, timestamps of their own. ` + "`millrace dump-log`" + ` sees that the codec was really used. Every client
-then reads what each of the others wrote in a codec that it knows, and gets the same bytes; *yes, of 8* says that it
-read the topics of eight producers. What a client from before 0.11 sends or reads is converted: headers, and times in
+then reads what each of the others wrote in a codec that it knows, and gets the same bytes; *yes, of 15* says that it
+read the topics of fifteen producers. What a client from before 0.11 sends or reads is converted: headers, and times in
 the oldest format, are lost on the way. Consumers are given their partition by hand, without a group. Idempotent
 producers (franz-go and each of the Java clients) send small batches while the broker is killed twice and started
 again: every record is there once, in order.
