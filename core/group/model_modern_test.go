@@ -48,8 +48,7 @@ func (c *consumer) loseModern() {
 // joinModern is the first heartbeat.
 func (c *consumer) joinModern() {
 	if c.id == "" {
-		c.m.ids++
-		c.id = c.name + "-" + strconv.Itoa(c.m.ids)
+		c.id = c.name + "-" + strconv.FormatInt(c.m.ids.Add(1), 10)
 	}
 	c.generation = 0
 	c.heartbeatModern(c.generation)

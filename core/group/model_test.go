@@ -66,7 +66,7 @@ type model struct {
 	wg         sync.WaitGroup
 	consumers  []*consumer
 	names      int
-	ids        int
+	ids        atomic.Int64 // of members: the coordinator asks from goroutines of its own
 
 	owners map[ownerKey]string
 	newest map[string]int32           // the newest generation of which an assignment was handed out
@@ -121,7 +121,7 @@ func (m *model) boot() {
 	})
 	c, err := group.New(group.Options{
 		Settings: s, Clock: core.SystemClock{}, Log: slog.New(slog.DiscardHandler), Compressors: &core.Compressors{},
-		Metadata: cache, NewMemberID: func() string { m.ids++; return strconv.Itoa(m.ids) },
+		Metadata: cache, NewMemberID: func() string { return strconv.FormatInt(m.ids.Add(1), 10) },
 	})
 	if err != nil {
 		m.violation("boot: %v", err)
