@@ -239,3 +239,94 @@ func ExampleConsumerConfig_replay() {
 	// at one
 	// at two
 }
+
+// A consumer of a group, at least once: a message is committed after it was processed.
+// After a crash what was not committed comes again, so the processing has to bear that.
+func ExampleConsumer_atLeastOnce() {
+	ctx := context.Background()
+	brokers, dialer, end := exampleBroker(ctx)
+	defer end()
+	sendExamples(ctx, brokers, dialer, "one", "two", "three")
+
+	open := func() *client.Consumer {
+		c, err := client.NewConsumer(client.ConsumerConfig{
+			Brokers: brokers, Topics: []string{"work"}, Group: "workers", Commit: client.AfterProcessing, Options: []kgo.Opt{dialer},
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		return c
+	}
+	for _, fails := range []string{"two", ""} {
+		c := open()
+		for m, err := range c.Messages(ctx) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			if string(m.Value) == fails {
+				fmt.Println(fails, "fails") // it is not processed, and comes again
+				break
+			}
+			fmt.Println("processed", string(m.Value))
+			if string(m.Value) == "three" {
+				break
+			}
+		}
+		if err := c.Close(ctx); err != nil { // commits what was processed
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// processed one
+	// two fails
+	// processed two
+	// processed three
+}
+
+// A consumer of a group, at most once: messages are committed before they are
+// processed, so that none is processed twice. What is at hand in a crash is lost.
+func ExampleConsumer_atMostOnce() {
+	ctx := context.Background()
+	brokers, dialer, end := exampleBroker(ctx)
+	defer end()
+	sendExamples(ctx, brokers, dialer, "one", "two", "three")
+
+	c, err := client.NewConsumer(client.ConsumerConfig{
+		Brokers: brokers, Topics: []string{"work"}, Group: "workers", Commit: client.BeforeProcessing, Options: []kgo.Opt{dialer},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for m, err := range c.Messages(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("processed", string(m.Value))
+		if string(m.Value) == "three" {
+			break
+		}
+	}
+	if err := c.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// processed one
+	// processed two
+	// processed three
+}
+
+// sendExamples sends messages to the topic work.
+func sendExamples(ctx context.Context, brokers []string, dialer kgo.Opt, texts ...string) {
+	p, err := client.NewProducer(client.ProducerConfig{Brokers: brokers, Options: []kgo.Opt{dialer, kgo.AllowAutoTopicCreation()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range texts {
+		if err := p.Send(ctx, &client.Message{Topic: "work", Value: []byte(text)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := p.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
