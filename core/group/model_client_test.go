@@ -127,7 +127,7 @@ func (c *consumer) step() {
 }
 
 // lose gives up what it owns and joins anew; with forget also who it was.
-func (c *consumer) lose(forget bool) { //nolint:revive // the flag says what of
+func (c *consumer) lose(forget bool) {
 	if c.modern != nil {
 		c.loseModern()
 		return

@@ -94,7 +94,7 @@ func (l *modelLog) Fetch(_ context.Context, r replica.FetchRequest) (replica.Fet
 	defer l.mu.Unlock()
 	var out []byte
 	for _, b := range l.batches {
-		if b.NextOffset() > r.Offset && (len(out) == 0 || len(out)+len(b) <= int(r.MaxBytes)) {
+		if b.NextOffset() > r.Offset && (len(out) == 0 || len(out)+len(b) <= r.MaxBytes) {
 			out = append(out, b...)
 		}
 	}

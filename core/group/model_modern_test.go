@@ -184,7 +184,7 @@ func TestACommitOnItsWayIsPending(t *testing.T) {
 		m.partitions = 1
 		m.boot()
 		defer m.current.Close()
-		fetch := func(stable bool, want int64, code int16) { //nolint:revive // as in the request
+		fetch := func(stable bool, want int64, code int16) {
 			t.Helper()
 			req := kmsg.NewOffsetFetchRequestGroup()
 			req.Group = "g"

@@ -41,7 +41,9 @@ import (
 // is taken for one of this generation; an assignment or a commit that is not awaited, or
 // never stored, or not restored; a member that stays when its session has ended; waiting
 // requests that are forgotten at the end of a term or in a new rebalance; a load that does
-// not wait until what it read is replicated; offsets that are told before they are.
+// not wait until what it read is replicated; offsets that are told before they are, or
+// that are told as stable while a newer one is on its way; of the consumer protocol,
+// partitions that are handed out while others have them.
 //
 // A seed decides everything but the order of goroutines within one step.
 // MILLRACE_GROUP_SEED runs one seed, MILLRACE_GROUP_SEEDS a number of random ones.

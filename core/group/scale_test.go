@@ -156,7 +156,7 @@ func (m *sailor) untilRebalance() error {
 
 // replaceOne has the last member leave and a new one come; the others learn of it from
 // their heartbeats, and all join again.
-func (f *fleet) replaceOne(told bool) { //nolint:revive // the flag is whether the others ask first
+func (f *fleet) replaceOne(told bool) {
 	f.t.Helper()
 	last := f.members[len(f.members)-1]
 	leave := kmsg.NewPtrLeaveGroupRequest()
