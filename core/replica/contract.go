@@ -144,7 +144,7 @@ type ProducerState struct {
 type Commits interface {
 	// Committed collects, for topics, every group that has committed an offset for any
 	// of their partitions. complete says that no group can be missing, and no offset
-	// be lower than what the group would find if it asked now; groups that are loaded,
+	// be higher than what the group would find if it asked now; groups that are loaded,
 	// or coordinated where they cannot be seen, make it false, and the rest is then of
 	// no use. A topic without groups is not in the answer, which is the caller's.
 	// Called for many topics at once, from time to time. Safe for concurrent use.

@@ -69,7 +69,7 @@ func (j jbod) until(what string, cond func(i replica.PartitionInfo) bool) {
 	deadline := time.Now().Add(time.Minute)
 	for {
 		for _, i := range j.Partitions() {
-			if i.Topic == topic && i.TopicPartition.Partition == 0 && cond(i) {
+			if i.Topic == topic && i.Partition == 0 && cond(i) {
 				return
 			}
 		}

@@ -27,7 +27,7 @@ import (
 // finished at the next start. Kafka renames the future log first, and refuses to
 // start after a crash in between.
 func (s *Storage) Promote(_ context.Context, id core.LogID) error {
-	doing := "promote log " + id.TopicPartition.String()
+	doing := "promote log " + id.String()
 	if err := s.usable(doing); err != nil {
 		return err
 	}
