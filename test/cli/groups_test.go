@@ -40,15 +40,15 @@ func (s *shell) commit(group, topic string, at ...int64) {
 }
 
 // member joins a group and returns when it has partitions; it leaves with the test.
-func (s *shell) member(group, topic string) {
+func (s *shell) member(group, topic string, opts ...kgo.Opt) {
 	s.t.Helper()
 	has := make(chan struct{}, 10)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(s.b.Addr), kgo.ClientID("the-client"), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.HeartbeatInterval(100*time.Millisecond),
+	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(s.b.Addr), kgo.ClientID("the-client"), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.HeartbeatInterval(100*time.Millisecond),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
 			if len(assigned) > 0 {
 				has <- struct{}{}
 			}
-		}))
+		}))...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -270,4 +270,20 @@ func TestConsumeInGroup(t *testing.T) {
 	if n := len(fields(out)); n == 0 || n >= 8 {
 		t.Errorf("a member of two has read %d of 8 records", n)
 	}
+}
+
+// TestGroupsOfConsumerProtocol: groups of KIP-848 are shown and guarded like the others.
+func TestGroupsOfConsumerProtocol(t *testing.T) {
+	t.Parallel()
+	s := quickGroups(t)
+	s.run(done, "", "topics", "create", "t", "--partitions", "2")
+	s.member("new", "t", kgo.ServerSideBalancer())
+	s.prints("new\n", "", "groups", "list", "--type", "consumer")
+	s.prints("", "", "groups", "list", "--type", "classic")
+	out := s.run(done, "", "groups", "describe", "new").Stdout
+	for _, want := range []string{"Type: consumer", "Assignor: uniform", "the-client", "t:0,1"} {
+		says(t, out, want)
+	}
+	s.fails(failed, "stop its consumers first", "", "groups", "reset-offsets", "new", "--topic", "t", "--to-latest", "--execute")
+	s.fails(failed, "stop its consumers first", "", "groups", "delete", "new")
 }
