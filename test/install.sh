@@ -35,6 +35,16 @@ need() { # need COMMAND "DEBIAN PACKAGES" HOMEBREW_FORMULA
 
 need kcat kcat kcat
 need gcc "gcc libc6-dev" gcc # the race detector links with it
+# examples/libdeflate links with it; Homebrew's is found by its compiler.
+if ! echo '#include <libdeflate.h>' | cc -E -x c - >/dev/null 2>&1; then
+	echo "installing libdeflate"
+	if command -v apt-get >/dev/null; then
+		apt_get libdeflate-dev
+	elif command -v brew >/dev/null; then
+		brew install libdeflate >/dev/null 2>&1
+	fi
+	echo '#include <libdeflate.h>' | cc -E -x c - >/dev/null 2>&1 || missing+=("libdeflate (Debian: libdeflate-dev; Homebrew: libdeflate)")
+fi
 need javac default-jdk-headless openjdk
 need mvn maven maven
 need node nodejs node
