@@ -24,16 +24,16 @@ import (
 func newPlugins(io streams) *cobra.Command {
 	at := &httpAt{}
 	cmd := &cobra.Command{
-		Use: "plugins", Short: "List, restart and reload a broker's plugins; inspect and verify programs",
+		Use: "plugins", Short: "List, restart and reload a broker's plugins; inspect, verify and begin programs",
 		Long: `list, restart and reload talk to a running broker over its http.listener.
-inspect and verify start a program by themselves, ask it and end it.`,
+inspect and verify start a program by themselves, ask it and end it. new writes one.`,
 		Example: `  millrace plugins list
   millrace plugins inspect /opt/millrace/plugins/regions
   millrace plugins verify /opt/millrace/plugins/regions --settings server.properties
   millrace plugins reload regions`,
 	}
 	cmd.AddCommand(
-		pluginsList(io, at), pluginsInspect(io), pluginsVerify(io),
+		pluginsList(io, at), pluginsInspect(io), pluginsVerify(io), pluginsNew(io),
 		pluginsAsk(io, at, "restart", "Start a plugin's process anew, also one that has failed too often"),
 		pluginsAsk(io, at, "reload", "Let the program that is now at the plugin's path take over, when it is good"),
 	)
