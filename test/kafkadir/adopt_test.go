@@ -215,10 +215,17 @@ func TestLostTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bounds := 0
 	for _, c := range configs[0].Configs {
-		if strings.HasPrefix(c.Key, "retention.") && c.Key != "retention.policy" && *c.Value != "-1" {
+		if c.Key != "retention.ms" && c.Key != "retention.bytes" {
+			continue
+		}
+		if bounds++; *c.Value != "-1" {
 			t.Errorf("%s of an adopted topic is %s, want -1", c.Key, *c.Value)
 		}
+	}
+	if bounds != 2 {
+		t.Errorf("%d of the two bounds of retention were described", bounds)
 	}
 	b.Stop()
 	if got := identityOf(t, b.Dir); got != identity {
