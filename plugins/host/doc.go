@@ -9,5 +9,5 @@
 // while: its breaker is open, and the built-in does its work.
 //
 // A plugin does not outlive its broker, however that ends: it has a socket that ends
-// with the broker (the lifeline), and on Linux the kernel kills it.
+// with the broker (the lifeline), and on Linux the kernel sends it SIGTERM.
 package host

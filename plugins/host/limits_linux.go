@@ -81,9 +81,11 @@ func (l *limits) environment() []string {
 	return []string{"GOMEMLIMIT=" + strconv.FormatInt(l.s.Memory-l.s.Memory/10, 10)}
 }
 
-// attributes start the process in a group of its own, to be killed when the broker dies.
+// attributes start the process in a group of its own, to be told by the kernel when the
+// broker dies. SIGTERM, which ends a program unless it says otherwise, and not SIGKILL:
+// that would end the plugin before it can end what it has started (sdk/plugin does).
 func (l *limits) attributes() *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if l.dir != nil {
 		a.UseCgroupFD, a.CgroupFD = true, int(l.dir.Fd())
 	}

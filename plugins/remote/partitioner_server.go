@@ -197,6 +197,9 @@ func (s *partitionerServer) Rule(ctx context.Context, req *pb.RuleRequest) (*pb.
 	if !ok {
 		return &pb.RuleReply{}, nil
 	}
+	if req.Partitions == 0 || req.Partitions > math.MaxInt32 {
+		return nil, status.Errorf(codes.InvalidArgument, "there is no rule of %q for %d partitions", req.Component, req.Partitions)
+	}
 	r, valid, err := publisher.Rule(ctx, req.Topic, int32(req.Partitions))
 	if err != nil {
 		return nil, toStatus(err)

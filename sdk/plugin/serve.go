@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -28,7 +30,7 @@ func Serve(opts ...Option) {
 		fmt.Fprintln(os.Stderr, "plugin:", err)
 		os.Exit(1)
 	}
-	if err := watchLifeline(os.Getenv(remote.LifelineEnv), log); err != nil {
+	if err := watchLifeline(os.Getenv(remote.LifelineEnv)); err != nil {
 		fmt.Fprintln(os.Stderr, "plugin:", err)
 		os.Exit(1)
 	}
@@ -71,7 +73,7 @@ func NewServer(log *slog.Logger, opts ...Option) (*remote.Server, error) {
 
 // watchLifeline ends the program, and all that it has started in its process group,
 // when its broker is dead.
-func watchLifeline(fd string, log *slog.Logger) error {
+func watchLifeline(fd string) error {
 	if fd == "" {
 		return nil // run by something else than a broker
 	}
@@ -83,10 +85,22 @@ func watchLifeline(fd string, log *slog.Logger) error {
 	if line == nil {
 		return fmt.Errorf("%s=%q is no descriptor", remote.LifelineEnv, fd)
 	}
-	// It has no other end than that of the process.
+	// The kernel sends SIGTERM when the broker dies, which may be here before the end of
+	// the lifeline: it must not end the program alone, without what it has started.
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	gone := make(chan struct{})
+	// They have no other end than that of the process.
 	go func() {
 		_, _ = io.Copy(io.Discard, line) // an error says the same as the end
-		log.Warn("the broker is gone; the plugin ends")
+		close(gone)
+	}()
+	go func() {
+		select {
+		case <-gone:
+		case <-term:
+		}
+		// Nobody may read what is printed now, so the end comes first.
 		endGroup()
 		os.Exit(0)
 	}()
