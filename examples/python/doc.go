@@ -1,0 +1,2 @@
+// Package python has a plugin in Python, plugin.py, and in Go its tests alone.
+package python
