@@ -31,6 +31,8 @@ type produceFlags struct {
 	compression string
 	timestamp   int64
 	linger      time.Duration
+	plugins     []string
+	settings    string
 }
 
 func newProduce(io streams) *cobra.Command {
@@ -57,6 +59,8 @@ each line is an object as consume --json prints it.`,
 	f.Int32Var(&p.partition, "partition", -1, "partition to send to; -1 leaves it to the partitioner")
 	f.StringVar(&p.partitioner, "partitioner", "", "who chooses partitions: "+strings.Join(partitionerNames(), ", ")+
 		"; when not given the topic's own, or else murmur2 of the key, as Kafka's Java client does")
+	f.StringArrayVar(&p.plugins, "plugin", nil, "NAME=PATH of a plugin with partitioners, to run beside this command; may be repeated")
+	f.StringVar(&p.settings, "settings", "", "server.properties with plugins and their settings")
 	f.StringVar(&p.acks, "acks", "all", "all, 1 or 0: how many replicas must have a record")
 	f.StringVar(&p.compression, "compression", "none", "none, gzip, snappy, lz4 or zstd")
 	f.Int64Var(&p.timestamp, "timestamp", -1, "timestamp of every record in ms since 1970; -1 for now")
@@ -82,21 +86,18 @@ func partitionerNames() []string {
 }
 
 // open makes the producer and sees that a broker answers.
-func (p *produceFlags) open(ctx context.Context, topic string) (*client.Producer, error) {
-	reg, err := registry()
-	if err != nil {
-		return nil, err
-	}
+func (p *produceFlags) open(ctx context.Context, topic string, from *placing) (*client.Producer, error) {
+	var err error
 	cfg := client.ProducerConfig{Brokers: p.brokers()}
 	switch {
 	case p.partitioner != "" && p.partition >= 0:
 		return nil, usagef("--partition and --partitioner exclude each other")
 	case p.partitioner != "":
-		if cfg.Partitioner, err = reg.Build(ctx, p.partitioner, core.Env{}); err != nil {
+		if cfg.Partitioner, err = from.registry.Build(ctx, p.partitioner, from.env); err != nil {
 			return nil, usagef("--partitioner: %w", err)
 		}
 	case p.partition < 0:
-		cfg.TopicPartitioner = client.FromRegistry(reg, core.Env{})
+		cfg.TopicPartitioner = client.FromRegistry(from.registry, from.env)
 	}
 	if cfg.Options, err = p.connection.options(); err != nil {
 		return nil, err
@@ -145,7 +146,12 @@ func (p *produceFlags) run(ctx context.Context, io streams, topic string) error 
 	if p.format.separator == "" {
 		return usagef("--separator must not be empty")
 	}
-	producer, err := p.open(ctx, topic)
+	from, err := p.openPlacing(ctx, io)
+	if err != nil {
+		return err
+	}
+	defer from.close() // after the producer
+	producer, err := p.open(ctx, topic, from)
 	if err != nil {
 		return err
 	}
