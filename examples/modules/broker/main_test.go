@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"example.com/prefix"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestModules runs the program and sees the parts of the other modules at work: old records
+// go, the last ones stay, and the partitioner guards its topic.
+func TestModules(t *testing.T) {
+	t.Parallel()
+	addr := freePort(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{
+			"listeners=PLAINTEXT://" + addr, "http.listener=", "log.dirs=" + t.TempDir(),
+			"retention.newest.records=100", "log.retention.check.interval.ms=50",
+		})
+	}()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("t"), kgo.ProducerBatchMaxBytes(2000),
+		kgo.RetryTimeout(time.Minute), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	for cl.Ping(ctx) != nil {
+		select {
+		case <-time.After(10 * time.Millisecond): // the broker is starting
+		case err := <-done:
+			t.Fatalf("run ended: %v", err)
+		}
+	}
+	adm := kadm.NewClient(cl)
+	small := "16384"
+	if _, err := adm.CreateTopic(ctx, 1, 1, map[string]*string{"segment.bytes": &small}, "t"); err != nil {
+		t.Fatal(err)
+	}
+	guarded(t, adm, addr)
+	for range 1000 {
+		cl.Produce(ctx, &kgo.Record{Value: make([]byte, 200)}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Errorf("produce: %v", err)
+			}
+		})
+	}
+	if err := cl.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		offsets, err := adm.ListStartOffsets(ctx, "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, ok := offsets.Lookup("t", 0); ok && o.Offset > 0 {
+			if o.Offset > 900 {
+				t.Errorf("the log begins at %d: fewer than 100 records are left", o.Offset)
+			}
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond): // the broker decides on a timer of its own
+		case <-ctx.Done():
+			t.Fatal("nothing was deleted")
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }() // only borrowed
+	return l.Addr().String()
+}
+
+// guarded sends a key to both partitions of a guarded topic: one of them is refused.
+func guarded(t *testing.T, adm *kadm.Client, addr string) {
+	t.Helper()
+	placer, reject := "prefix", "reject"
+	if _, err := adm.CreateTopic(t.Context(), 2, 1, map[string]*string{"partitioner": &placer, "partitioner.guard": &reject}, "guarded"); err != nil {
+		t.Fatal(err)
+	}
+	manual, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordRetries(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manual.Close()
+	right := (&prefix.Partitioner{}).PartitionKey([]byte("key.1"), 2)
+	for partition := range int32(2) {
+		r := &kgo.Record{Topic: "guarded", Partition: partition, Key: []byte("key.1")}
+		err := manual.ProduceSync(t.Context(), r).FirstErr()
+		if (err == nil) != (partition == right) {
+			t.Errorf("partition %d, where the partitioner says %d: %v", partition, right, err)
+		}
+	}
+}
