@@ -1,0 +1,34 @@
+package plugins_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/millrace/millrace/test/harness"
+)
+
+// TestRestartsLeakNothing counts the broker's descriptors over many restarts of a plugin.
+func TestRestartsLeakNothing(t *testing.T) {
+	t.Parallel()
+	b := start(t, "")
+	open := func() int {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.Pid()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	restart := func() {
+		if r := harness.Millrace(t.Context(), t, "", "plugins", "restart", "t", "--http", b.HTTP); r.Code != 0 {
+			t.Fatalf("plugins restart: %s", r.Stderr)
+		}
+	}
+	restart()
+	before := open()
+	const restarts, slack = 20, 10 // connections of this test may be open still
+	for range restarts {
+		restart()
+	}
+	eventually(t, "the descriptors are as many as before", func() bool { return open() < before+slack })
+}
