@@ -63,7 +63,7 @@ func pluginsNew(io streams) *cobra.Command {
 }
 
 // pluginName is what is good in the name of a setting, of a folder and of a program.
-var pluginName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`) //nolint:gochecknoglobals // a constant
+var pluginName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 
 // check looks at the arguments and reads the checkout.
 func (p *newPlugin) check() error {

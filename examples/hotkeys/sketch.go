@@ -82,7 +82,7 @@ func (l lowest) Swap(i, j int) {
 
 // Push implements heap.Interface, which knows no types.
 func (l *lowest) Push(x any) {
-	e := x.(*entry) //nolint:errcheck,forcetypeassert // only add pushes
+	e := x.(*entry)
 	e.at = len(*l)
 	*l = append(*l, e)
 }
