@@ -2,19 +2,7 @@
 places keys which are numbers by the number, so that ids of one residue lie together, and
 all others by CRC-32.
 
-    python3 -m venv venv && venv/bin/pip install -r requirements.txt
-    venv/bin/python -m grpc_tools.protoc -I ../../plugins/proto/v0 \
-        --python_out=. --grpc_python_out=. plugin.proto
-
-A broker starts a program, with an empty environment: a script such as
-
-    #!/bin/sh
-    exec /opt/numbers/venv/bin/python /opt/numbers/plugin.py
-
-and in server.properties
-
-    plugin.numbers.path=/opt/numbers/numbers
-    partitioner.numbers.offset=0
+build.sh makes one program of it; README.md says how a broker is given it.
 """
 
 import collections
@@ -113,19 +101,25 @@ class Numbers(rpc.PluginServicer, rpc.PartitionerServicer):
 
 def watch_lifeline():
     """Ends the program, and what it has started, when its broker is dead."""
-    fd = os.environ.get("MILLRACE_PLUGIN_LIFELINE")
-    if not fd:
+
+    def end(*_):
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # this process included
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)  # Linux says it so as well
+    if not os.environ.get("MILLRACE_PLUGIN_LIFELINE"):
         return
+    fd = int(os.environ["MILLRACE_PLUGIN_LIFELINE"])
+    os.set_inheritable(fd, False)  # it belongs to this process alone
 
     def wait():
         try:
-            while os.read(int(fd), 4096):
+            while os.read(fd, 4096):
                 pass
         except OSError:
             pass
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
-        os._exit(0)
+        end()
 
     threading.Thread(target=wait, daemon=True).start()
 
@@ -135,6 +129,8 @@ def main():
         sys.exit("This is a plugin of Millrace: a broker starts it (plugin.NAME.path).")
     if "1" not in os.environ.get("PLUGIN_PROTOCOL_VERSIONS", "").split(","):
         sys.exit("numbers speaks version 1 of the contract, and the broker does not")
+    if os.environ.get("PLUGIN_CLIENT_CERT"):
+        sys.exit("numbers does not encrypt: set plugin.NAME.mtls=false")
     watch_lifeline()
     stop = threading.Event()
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -148,7 +144,8 @@ def main():
     server.start()
     print(f"1|1|unix|{path}|grpc|", flush=True)
     stop.wait()
-    server.stop(grace=1).wait()
+    server.stop(grace=1).wait()  # the answer to Close is sent
+    log("info", "the plugin has ended")
 
 
 if __name__ == "__main__":
