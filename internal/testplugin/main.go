@@ -113,15 +113,19 @@ const kept = 500
 type keeper struct{ mode string }
 
 // Decide implements core.Retention.
-func (k keeper) Decide(_ context.Context, logs []core.LogView) ([]core.Decision, error) {
+func (k keeper) Decide(ctx context.Context, logs []core.LogView) ([]core.Decision, error) {
 	act(k.mode)
 	var out []core.Decision
 	for _, l := range logs {
-		if start := l.HighWatermark - kept; start > l.Start {
+		start := l.HighWatermark - kept
+		if k.mode == "nonsense" {
+			start = l.HighWatermark + kept
+		}
+		if start > l.Start {
 			out = append(out, core.Decision{TopicPartition: l.TopicPartition, Start: start, Reason: "enough of them"})
 		}
 	}
-	return out, nil
+	return out, ctx.Err()
 }
 
 type packer struct {

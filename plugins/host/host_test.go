@@ -306,6 +306,9 @@ func TestBadPlugins(t *testing.T) {
 				}
 				// A policy that cannot be asked deletes nothing.
 				decisions, err := r.Decide(t.Context(), views)
+				if mode == "lie" && len(decisions) > 0 {
+					t.Fatalf("decisions past the high watermark are followed: %v", decisions)
+				}
 				if bad := mode != "good" && mode != "stdout" && mode != "chatty" && mode != "lie"; bad != (err != nil) || bad && decisions != nil {
 					t.Fatalf("retention: %d decisions, %v", len(decisions), err)
 				}

@@ -32,7 +32,8 @@ type retention struct {
 
 // NewRetention makes the client of a retention policy. All logs go in one call. It is
 // safe for concurrent use. A decision for a log that was not asked about is
-// ErrNonsense, and then none is followed.
+// ErrNonsense, and then none is followed; one that goes past a high watermark is not
+// followed either.
 func NewRetention(o RetentionOptions) core.Retention {
 	return &retention{
 		o: o, name: Name{pb.Seam_SEAM_RETENTION, o.Component},
@@ -145,9 +146,11 @@ func (r *retention) take(reply *pb.DecideReply, logs []core.LogView) ([]core.Dec
 		}
 		l := &logs[d.GetLog()]
 		if d.GetStart() > l.HighWatermark {
-			// The core clamps it; the operator is to know all the same.
+			// The core would clamp it, and delete all that there is: a policy that knows so
+			// little of the log is not to decide that.
 			r.o.Link.Lied(r.name, fmt.Errorf("%w: %s is to begin at %d, past its high watermark %d",
 				ErrNonsense, l.TopicPartition, d.GetStart(), l.HighWatermark))
+			continue
 		}
 		out = append(out, core.Decision{TopicPartition: l.TopicPartition, Start: d.GetStart(), Reason: d.GetReason()})
 	}

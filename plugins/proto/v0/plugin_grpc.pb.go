@@ -528,8 +528,8 @@ const (
 //
 //	committed  it wants the offsets that groups have committed
 type RetentionClient interface {
-	// Decide is asked about many logs in one call. What it answers is clamped by the broker:
-	// never past the high watermark, never backwards.
+	// Decide is asked about many logs in one call. A decision that goes past a log's high
+	// watermark is nonsense and is not followed; one that goes backwards changes nothing.
 	Decide(ctx context.Context, in *DecideRequest, opts ...grpc.CallOption) (*DecideReply, error)
 }
 
@@ -559,8 +559,8 @@ func (c *retentionClient) Decide(ctx context.Context, in *DecideRequest, opts ..
 //
 //	committed  it wants the offsets that groups have committed
 type RetentionServer interface {
-	// Decide is asked about many logs in one call. What it answers is clamped by the broker:
-	// never past the high watermark, never backwards.
+	// Decide is asked about many logs in one call. A decision that goes past a log's high
+	// watermark is nonsense and is not followed; one that goes backwards changes nothing.
 	Decide(context.Context, *DecideRequest) (*DecideReply, error)
 	mustEmbedUnimplementedRetentionServer()
 }
