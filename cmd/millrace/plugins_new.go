@@ -15,6 +15,11 @@ import (
 	"text/template"
 
 	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/partitioners"
+	"github.com/millrace/millrace/storage/compression"
+	"github.com/millrace/millrace/storage/retention"
 )
 
 //go:embed scaffold/*.tmpl
@@ -36,9 +41,10 @@ func pluginsNew(io streams) *cobra.Command {
 	p := newPlugin{Go: "1.26.0"}
 	cmd := &cobra.Command{
 		Use: "new partitioner|retention|compression NAME", Short: "Make a folder with a plugin that builds and passes its tests",
-		Args: cobra.ExactArgs(2),
+		Args: exactly("partitioner, retention or compression", "NAME"),
 		Long: `Writes a Go module with a program, its test and a README, for you to change. With
---replace it builds against a checkout of Millrace; without, say go mod tidy in it.`,
+--replace, or inside of a checkout of Millrace, it builds against the checkout and needs no
+network; elsewhere go mod tidy comes first.`,
 		Example: `  millrace plugins new retention mine
   millrace plugins new partitioner mine --module example.com/mine --replace ~/src/millrace`,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -52,18 +58,27 @@ func pluginsNew(io streams) *cobra.Command {
 			if err := p.write(dir); err != nil {
 				return err
 			}
-			fmt.Fprintf(io.out, "%s\n", dir)
-			return nil
+			return p.next(io, dir)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "folder to make (default NAME)")
 	cmd.Flags().StringVar(&p.Module, "module", "", "path of the Go module (default NAME)")
-	cmd.Flags().StringVar(&p.Replace, "replace", "", "checkout of Millrace to build against")
+	cmd.Flags().StringVar(&p.Replace, "replace", "", "checkout of Millrace to build against (default the one that you are in, if any)")
 	return cmd
 }
 
-// pluginName is what is good in the name of a setting, of a folder and of a program.
-var pluginName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+// pluginName is the host's rule for plugin.NAME.path.
+var pluginName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+
+// modulePath is a part of Go's rule for modules.
+var modulePath = regexp.MustCompile(`^[a-zA-Z0-9_~-][a-zA-Z0-9._~-]*(/[a-zA-Z0-9_~-][a-zA-Z0-9._~-]*)*$`)
+
+// takenPaths are first elements of module paths that Go keeps for itself or has in its
+// standard library: "ambiguous import" is all that it would say.
+const takenPaths = `all archive bufio builtin bytes cmd cmp compress container context crypto database debug embed encoding errors
+	expvar flag fmt go hash html image index internal io iter log main maps math mime net os path plugin reflect regexp runtime
+	simd slices sort std strconv strings structs sync syscall test testing text time tool toolchain unicode unique unsafe vendor
+	weak work`
 
 // check looks at the arguments and reads the checkout.
 func (p *newPlugin) check() error {
@@ -71,16 +86,73 @@ func (p *newPlugin) check() error {
 		return usagef("%s: want one of %s", p.Kind, strings.Join(pluginKinds(), ", "))
 	}
 	if !pluginName.MatchString(p.Name) {
-		return usagef("%s: want a name of lower-case letters, digits and dashes that begins with a letter", p.Name)
+		return usagef("%s: want a name of lower-case letters, digits, - and _ that begins with a letter or a digit", p.Name)
+	}
+	if taken, err := builtinNames(p.Kind); err != nil {
+		return err
+	} else if slices.Contains(taken, p.Name) {
+		return usagef("the %s %s is built in: choose another name", p.Kind, p.Name)
 	}
 	if p.Module == "" {
 		p.Module = p.Name
 	}
-	if strings.ContainsAny(p.Module, " \t\n\"`") {
-		return usagef("--module %q is no path of a module", p.Module)
+	if !modulePath.MatchString(p.Module) {
+		return usagef("--module %q is no path of a module: want one such as example.com/%s", p.Module, p.Name)
 	}
+	if first, _, _ := strings.Cut(p.Module, "/"); slices.Contains(strings.Fields(takenPaths), first) {
+		return usagef("%s is Go's own as the beginning of a module's path: give another with --module, such as example.com/%s", first, p.Name)
+	}
+	return p.checkReplace()
+}
+
+// builtinNames are those that plugins of a kind cannot have.
+func builtinNames(kind string) ([]string, error) {
+	switch kind {
+	case "partitioner":
+		return names(partitioners.All())
+	case "retention":
+		return names(retention.All())
+	default:
+		return names(compression.All())
+	}
+}
+
+func names[T any](factories []core.Factory[T], err error) ([]string, error) {
+	var out []string
+	for _, f := range factories {
+		out = append(out, f.Name)
+	}
+	return out, err
+}
+
+// findCheckout is the checkout that the current directory is in; empty when it is in none.
+func findCheckout() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("look for a checkout of Millrace: %w", err)
+	}
+	for {
+		if mod, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil && strings.HasPrefix(string(mod), checkoutModule) {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", nil
+		}
+		dir = parent
+	}
+}
+
+// checkoutModule is how the go.mod of a checkout begins.
+const checkoutModule = "module github.com/millrace/millrace\n"
+
+// checkReplace reads the checkout, if there is one.
+func (p *newPlugin) checkReplace() error {
 	if p.Replace == "" {
-		return nil
+		var err error
+		if p.Replace, err = findCheckout(); err != nil || p.Replace == "" {
+			return err
+		}
 	}
 	path, err := filepath.Abs(p.Replace)
 	if err != nil {
@@ -91,7 +163,7 @@ func (p *newPlugin) check() error {
 		return usagef("--replace: want a checkout of Millrace: %w", err)
 	}
 	mod := string(text)
-	if !strings.HasPrefix(mod, "module github.com/millrace/millrace\n") {
+	if !strings.HasPrefix(mod, checkoutModule) {
 		return usagef("--replace %s is no checkout of Millrace", p.Replace)
 	}
 	if m := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(mod); m != nil {
@@ -117,7 +189,8 @@ func (p *newPlugin) write(dir string) error {
 		return fmt.Errorf("read the templates: %w", err)
 	}
 	for file, from := range map[string]string{
-		"main.go": p.Kind + ".go.tmpl", "main_test.go": "main_test.go.tmpl", "README.md": "README.md.tmpl", "go.mod": "go.mod.tmpl",
+		"main.go": p.Kind + ".go.tmpl", "main_test.go": "main_test.go.tmpl", p.Kind + "_test.go": p.Kind + "_test.go.tmpl",
+		"README.md": "README.md.tmpl", "go.mod": "go.mod.tmpl",
 	} {
 		var out bytes.Buffer
 		if err := all.ExecuteTemplate(&out, from, p); err != nil {
@@ -142,4 +215,20 @@ func (p *newPlugin) write(dir string) error {
 		return fmt.Errorf("write go.sum: %w", err)
 	}
 	return nil
+}
+
+// next says what to do with the folder.
+func (p *newPlugin) next(io streams, dir string) error {
+	tidy := ""
+	if p.Replace == "" {
+		tidy = "  go mod tidy\n"
+	}
+	_, err := fmt.Fprintf(io.out, `Made the %s plugin %s in %s. Next:
+  cd %s
+%s  go test ./...
+  go build -o %s .
+  millrace plugins verify ./%s
+README.md has the settings; main.go is what to change.
+`, p.Kind, p.Name, dir, dir, tidy, p.Name, p.Name)
+	return err
 }
