@@ -84,10 +84,7 @@ func (h *Handler) place(ctx context.Context, t *metadata.Topic, ms []message) ([
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	err = p.p.Partition(ctx, info, views, out)
-	p.mu.Unlock()
-	if err != nil {
+	if err := p.place(ctx, info, views, out); err != nil {
 		return nil, fmt.Errorf("place %d records of topic %s with the partitioner %s: %w", len(open), t.Name, name, err)
 	}
 	for i, at := range open {
@@ -97,6 +94,13 @@ func (h *Handler) place(ctx context.Context, t *metadata.Topic, ms []message) ([
 		places[at] = out[i]
 	}
 	return places, nil
+}
+
+// place asks the partitioner, which stays usable when it panics.
+func (p *producer) place(ctx context.Context, t core.TopicInfo, records []core.RecordView, out []int32) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.p.Partition(ctx, t, records, out)
 }
 
 // producer finds or makes the endpoint's instance of a partitioner.

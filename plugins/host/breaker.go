@@ -58,7 +58,7 @@ func (b *breaker) open() bool {
 	return !b.until.IsZero()
 }
 
-// close forgets the failures: the plugin is another one.
+// forget the failures: the plugin is another one.
 func (b *breaker) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

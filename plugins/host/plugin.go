@@ -70,6 +70,13 @@ type request struct {
 	answer chan error
 }
 
+// reply answers the operator; without a request nobody waits.
+func (r request) reply(err error) {
+	if r.answer != nil {
+		r.answer <- err
+	}
+}
+
 func newPlugin(s Spec, o *Options) *plugin {
 	p := &plugin{
 		spec: s, clock: o.Clock, version: o.BrokerVersion,

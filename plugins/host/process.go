@@ -41,6 +41,9 @@ func launch(ctx context.Context, s *Spec, log *atomic.Pointer[slog.Logger], cloc
 		return nil, err
 	}
 	p := &process{}
+	// Nobody who gives up waits for a program that says nothing.
+	unwatch := func() bool { return true }
+	defer func() { unwatch() }()
 	out := &lineLog{log: log, clock: clock}
 	p.client = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  remote.Handshake(),
@@ -48,8 +51,12 @@ func launch(ctx context.Context, s *Spec, log *atomic.Pointer[slog.Logger], cloc
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
 			r, err := newRunner(s, cmd, version, log.Load())
+			if err != nil {
+				return nil, err
+			}
+			r.begun = func() { unwatch = context.AfterFunc(ctx, func() { _ = r.Kill(context.WithoutCancel(ctx)) }) }
 			p.run = r
-			return r, err
+			return r, nil
 		},
 		SkipHostEnv:  true,
 		AutoMTLS:     s.MTLS,
@@ -165,6 +172,7 @@ type programRunner struct {
 	out, err io.ReadCloser
 	line     *os.File // our end of the lifeline
 	theirs   *os.File
+	begun    func() // called once the program runs; may be nil
 	limits   *limits
 	pid      int
 	done     chan struct{}
@@ -259,7 +267,11 @@ func (r *programRunner) Start(context.Context) error {
 		close(r.done)
 		r.closePipes()
 	}()
-	return <-started
+	err := <-started
+	if err == nil && r.begun != nil {
+		r.begun()
+	}
+	return err
 }
 
 // closePipes waits until they have been read, but not for long, and closes them.
@@ -295,7 +307,11 @@ func (r *programRunner) Kill(context.Context) error {
 	if r.cmd.Process == nil {
 		return nil
 	}
-	killGroup(r.cmd.Process)
+	select {
+	case <-r.done: // its group was killed with it, and its number may be another's now
+	default:
+		killGroup(r.cmd.Process)
+	}
 	return nil
 }
 
@@ -303,7 +319,7 @@ func (r *programRunner) Kill(context.Context) error {
 func (r *programRunner) end() {
 	r.once.Do(func() {
 		if r.cmd.Process != nil {
-			killGroup(r.cmd.Process)
+			_ = r.Kill(context.Background())
 			<-r.closed
 		}
 		for _, f := range []*os.File{r.line, r.theirs} {

@@ -50,7 +50,9 @@ func (p *plugin) supervise(ctx context.Context) {
 				return
 			}
 		}
-		if failures++; !p.pause(ctx, &failures) {
+		failures++
+		asked, ok := p.pause(ctx, &failures)
+		if !ok {
 			p.set(nil, Stopped, nil)
 			return
 		}
@@ -59,11 +61,13 @@ func (p *plugin) supervise(ctx context.Context) {
 		if err != nil {
 			p.log.Load().Error("cannot start the plugin", "error", err, "failures", failures)
 			p.set(nil, Waiting, err)
+			asked.reply(err)
 			continue
 		}
 		p.restarts.Add(1)
 		p.log.Load().Info("the plugin runs again", "pid", next.pid, "restarts", p.restarts.Load())
 		p.set(next, Running, nil)
+		asked.reply(nil)
 	}
 }
 
@@ -161,19 +165,19 @@ func (p *plugin) close(ctx context.Context, proc *process) {
 }
 
 // pause waits before another start, and for the operator when there were too many. It
-// answers false when the host closes meanwhile.
-func (p *plugin) pause(ctx context.Context, failures *int) bool {
+// answers false when the host closes meanwhile, and the operator's request, if there was
+// one, which the start is to answer.
+func (p *plugin) pause(ctx context.Context, failures *int) (request, bool) {
 	if *failures > p.spec.Restarts {
 		p.log.Load().Error("the plugin has failed too often; it is started again when somebody says millrace plugins restart",
 			"failures", *failures-1, "plugin", p.spec.Name)
 		p.set(nil, Failed, nil)
 		select {
 		case <-ctx.Done():
-			return false
+			return request{}, false
 		case r := <-p.ask:
 			*failures = 1
-			r.answer <- nil
-			return true
+			return r, true
 		}
 	}
 	wait := p.spec.Backoff
@@ -184,13 +188,12 @@ func (p *plugin) pause(ctx context.Context, failures *int) bool {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return false
+		return request{}, false
 	case <-t.C():
-		return true
+		return request{}, true
 	case r := <-p.ask:
 		*failures = 1
-		r.answer <- nil
-		return true
+		return r, true
 	}
 }
 

@@ -234,6 +234,7 @@ func (p *partitioner) ruleFor(ctx context.Context, topic string, n int32) *rule.
 	}
 	next := &heldRule{partitions: n}
 	err := p.o.Link.Call(ctx, p.name, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		*next = heldRule{partitions: n} // nothing is left of a first try
 		reply, err := pb.NewPartitionerClient(conn).Rule(ctx, &pb.RuleRequest{Component: p.o.Component, Topic: topic, Partitions: uint32(n)})
 		if err != nil || reply.Rule == nil {
 			next.until = p.o.Clock.Now().Add(noRuleFor)
@@ -260,6 +261,16 @@ func (p *partitioner) ruleFor(ctx context.Context, topic string, n int32) *rule.
 	}
 	p.held[topic] = next
 	return next.rule
+}
+
+// sharedRule is ruleFor for those that do not hold mu.
+func (p *partitioner) sharedRule(ctx context.Context, topic string, n int32) *rule.Rule {
+	if !p.rules {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ruleFor(ctx, topic, n)
 }
 
 // maxValid is a hundred years in ms, above which a rule holds no longer.
@@ -298,17 +309,16 @@ func (k keyOnly) PartitionKey(key []byte, n int32) int32 {
 // plugin says nothing is undecided, and the error says why.
 func (k keyOnly) PartitionKeys(ctx context.Context, topic string, keys [][]byte, n int32, out []int32) error {
 	p := k.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for i := range out {
 		out[i] = rule.Undecided
 	}
 	if n <= 0 || len(keys) == 0 {
 		return nil
 	}
-	r := p.ruleFor(ctx, topic, n)
+	// No lock is held while the plugin is asked: guards of many partitions share one.
+	r := p.sharedRule(ctx, topic, n)
 	req := &pb.PartitionKeysRequest{Component: p.o.Component, Topic: topic, Partitions: uint32(n)}
-	p.open = p.open[:0]
+	var open []int32
 	for i, key := range keys {
 		if key == nil {
 			key = []byte{} // who asks for the place of a key has one
@@ -317,11 +327,11 @@ func (k keyOnly) PartitionKeys(ctx context.Context, topic string, keys [][]byte,
 			out[i] = r.Place(key, n)
 		}
 		if out[i] < 0 {
-			p.open = append(p.open, int32(i))
+			open = append(open, int32(i))
 			req.Keys, req.KeyLengths = pack(req.Keys, req.KeyLengths, key)
 		}
 	}
-	if len(p.open) == 0 || !slices.Contains(p.o.Capabilities, KeyOnly) {
+	if len(open) == 0 || !slices.Contains(p.o.Capabilities, KeyOnly) {
 		return nil
 	}
 	err := p.o.Link.Call(ctx, p.name, func(ctx context.Context, conn grpc.ClientConnInterface) error {
@@ -329,16 +339,16 @@ func (k keyOnly) PartitionKeys(ctx context.Context, topic string, keys [][]byte,
 		if err != nil {
 			return err
 		}
-		if err = p.check(reply.Partitions, len(p.open), n, -1); err != nil {
+		if err = p.check(reply.Partitions, len(open), n, -1); err != nil {
 			return err
 		}
-		for i, at := range p.open {
+		for i, at := range open {
 			out[at] = reply.Partitions[i]
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ask the plugin's %s about %d keys of topic %q: %w", p.name, len(p.open), topic, err)
+		return fmt.Errorf("ask the plugin's %s about %d keys of topic %q: %w", p.name, len(open), topic, err)
 	}
 	return nil
 }

@@ -37,8 +37,8 @@ type producer struct {
 	out     []int32
 }
 
-// maxProducers bounds the producers that are remembered; beyond it those that began
-// first are forgotten, which costs a sticky one its place.
+// maxProducers bounds the producers that are remembered; beyond it any one is forgotten
+// for each that comes, which costs a sticky one its place.
 const maxProducers = 100_000
 
 func (s *partitionerServer) configured(component string, settings map[string]string) {
@@ -91,10 +91,10 @@ func (s *partitionerServer) Partition(ctx context.Context, req *pb.PartitionRequ
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer func() { clear(p.records) }() // borrowed from the request
 	if err := p.read(req); err != nil {
 		return nil, err
 	}
-	defer clear(p.records) // borrowed from the request
 	if o, ok := p.p.(core.BatchObserver); ok {
 		for _, c := range req.Closed {
 			o.OnBatch(c.GetTopic(), c.GetPartition())
@@ -113,6 +113,9 @@ func (p *producer) read(req *pb.PartitionRequest) error {
 	if n != len(req.KeyLengths) || len(req.Available) != 0 && len(req.Available) != len(req.Leaders) ||
 		len(req.ValueLengths) != 0 && len(req.ValueLengths) != n || len(req.Headers) != 0 && len(req.Headers) != n {
 		return status.Errorf(codes.InvalidArgument, "a batch of %d records whose columns have other lengths", n)
+	}
+	if len(req.Leaders) == 0 {
+		return status.Errorf(codes.InvalidArgument, "the topic %q has no partitions", req.Topic)
 	}
 	p.topic.Name, p.topic.Partitions = req.Topic, p.topic.Partitions[:0]
 	for i, leader := range req.Leaders {

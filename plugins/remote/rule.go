@@ -64,7 +64,12 @@ func placesFromProto(in *pb.Places) rule.Places {
 	if in == nil {
 		return rule.Places{}
 	}
-	out := rule.Places{Partitions: in.Partitions, All: in.All, Hash: rule.Hash(min(max(in.Hash, 0), 255))}
+	const unknown = 255 // which Prepare refuses
+	hash := rule.Hash(unknown)
+	if in.Hash >= 0 && in.Hash < unknown {
+		hash = rule.Hash(in.Hash)
+	}
+	out := rule.Places{Partitions: in.Partitions, All: in.All, Hash: hash}
 	for _, pt := range in.Ring {
 		out.Ring = append(out.Ring, rule.Point{Point: pt.GetPoint(), Partition: pt.GetPartition()})
 	}

@@ -82,7 +82,7 @@ type Rule struct {
 	Keyless Places
 
 	index map[string]*Places
-	most  uint32 // highest partition that is named, plus one
+	most  uint64 // highest partition that is named, plus one
 }
 
 // ErrInvalid says that a rule makes no sense.
@@ -130,10 +130,10 @@ func (r *Rule) check(p *Places) error {
 		return fmt.Errorf("%w: the ring is not sorted by point", ErrInvalid)
 	}
 	for _, n := range p.Partitions {
-		r.most = max(r.most, n+1)
+		r.most = max(r.most, uint64(n)+1)
 	}
 	for _, pt := range p.Ring {
-		r.most = max(r.most, pt.Partition+1)
+		r.most = max(r.most, uint64(pt.Partition)+1)
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func compare(a, b uint32) int {
 }
 
 // Fits reports whether a topic with n partitions has all that the rule names.
-func (r *Rule) Fits(n int32) bool { return n > 0 && r.most <= uint32(n) }
+func (r *Rule) Fits(n int32) bool { return n > 0 && r.most <= uint64(n) }
 
 // Place is the partition of a key among n, or Undecided. A nil key is none. It does
 // not allocate. The rule must fit n: see Fits.
