@@ -344,6 +344,22 @@ func TestBadPlugins(t *testing.T) {
 	}
 }
 
+// TestGarbageOpensNoBreaker: bytes of a client that do not decompress say nothing against
+// the plugin.
+func TestGarbageOpensNoBreaker(t *testing.T) {
+	t.Parallel()
+	h, _ := mustOpen(t, settings(t, "good", "plugin.p.breaker.failures=2"))
+	c := compressor(t, h)
+	for range 10 {
+		if _, err := c.Decompress(nil, []byte("no gzip at all"), core.CompressionParams{Magic: 2}); !errors.Is(err, core.ErrCodec) {
+			t.Fatalf("garbage: %v", err)
+		}
+	}
+	if s := h.List()[0]; s.Failures+s.Fallbacks > 0 || slices.ContainsFunc(s.Components, func(c host.ComponentStatus) bool { return c.BreakerOpen }) {
+		t.Errorf("after garbage: %+v", s)
+	}
+}
+
 // TestCrashOnce: a call that the plugin dies under is made once more, and nobody
 // notices.
 func TestCrashOnce(t *testing.T) {

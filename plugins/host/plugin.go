@@ -251,7 +251,7 @@ func (p *plugin) Call(ctx context.Context, n remote.Name, f func(context.Context
 	}
 	p.calls.Add(1)
 	err := p.call(ctx, n, f)
-	refused := status.Code(err) == codes.InvalidArgument
+	refused := refusal(n, err)
 	if ctx.Err() != nil && err != nil {
 		return err // it says nothing of the plugin
 	}
@@ -266,6 +266,20 @@ func (p *plugin) Call(ctx context.Context, n remote.Name, f func(context.Context
 		p.log.Load().Info("a component of the plugin works again", "component", n.String())
 	}
 	return err
+}
+
+// refusal reports whether an error is an answer, to a question that was bad, and says
+// nothing against the plugin: what a client has sent that does not decompress must not
+// open a breaker.
+func refusal(n remote.Name, err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument:
+		return true
+	case codes.DataLoss, codes.ResourceExhausted:
+		return n.Seam == pb.Seam_SEAM_COMPRESSION
+	default:
+		return false
+	}
 }
 
 // call makes a call, and once more where the first process died under it or could not.
