@@ -179,7 +179,9 @@ func TestCompression(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, codec := range []record.Codec{record.Gzip, record.Snappy, record.LZ4, record.Zstd} {
+	// One whose framing depends on the magic of the records, and one whose does not: what
+	// crosses the wire is alike for the others.
+	for _, codec := range []record.Codec{record.Gzip, record.LZ4} {
 		t.Run(codec.String(), func(t *testing.T) {
 			t.Parallel()
 			conn := serve(t, plugin.Compressor("c", "", codec, true, struct{}{}, func(context.Context, core.Env, struct{}) (core.Compressor, error) {
