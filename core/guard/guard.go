@@ -29,13 +29,12 @@ type Guard struct {
 	work sync.Pool // of *work
 
 	mu     sync.Mutex
-	judges map[string]*judge // by partitioner
-	warned map[string]bool   // what has been said in the log, by topic
+	judges map[string]judge // by partitioner
+	warned map[string]bool  // what has been said in the log, by topic
 }
 
 // judge is one partitioner, made at its first use.
 type judge struct {
-	once sync.Once
 	keys core.KeyOnly // nil: it cannot guard
 	err  error
 }
@@ -43,7 +42,7 @@ type judge struct {
 // New makes a Guard.
 func New(o Options) *Guard {
 	return &Guard{
-		o: o, judges: map[string]*judge{}, warned: map[string]bool{},
+		o: o, judges: map[string]judge{}, warned: map[string]bool{},
 		work: sync.Pool{New: func() any { return &work{} }},
 	}
 }
@@ -126,26 +125,23 @@ func (g *Guard) free(w *work) {
 	g.work.Put(w)
 }
 
-// judge finds or makes a partitioner.
+// judge finds or makes a partitioner. One that could not be made is tried again with the
+// next batch; one that cannot guard is remembered.
 func (g *Guard) judge(ctx context.Context, name string) (core.KeyOnly, error) {
 	g.mu.Lock()
-	j := g.judges[name]
-	if j == nil {
-		j = &judge{}
-		g.judges[name] = j
+	defer g.mu.Unlock()
+	if j, ok := g.judges[name]; ok {
+		return j.keys, j.err
 	}
-	g.mu.Unlock()
-	j.once.Do(func() {
-		p, err := g.o.Partitioner(context.WithoutCancel(ctx), name)
-		if err != nil {
-			j.err = fmt.Errorf("partitioner.guard: %w", err)
-			return
-		}
-		var ok bool
-		if j.keys, ok = p.(core.KeyOnly); !ok {
-			j.err = fmt.Errorf("partitioner.guard: the partitioner %s does not go by the key alone, so it cannot guard a topic: %w", name, core.ErrInvalidConfig)
-		}
-	})
+	p, err := g.o.Partitioner(context.WithoutCancel(ctx), name)
+	if err != nil {
+		return nil, fmt.Errorf("partitioner.guard: %w", err)
+	}
+	var j judge
+	if j.keys, _ = p.(core.KeyOnly); j.keys == nil {
+		j.err = fmt.Errorf("partitioner.guard: the partitioner %s does not go by the key alone, so it cannot guard a topic: %w", name, core.ErrInvalidConfig)
+	}
+	g.judges[name] = j
 	return j.keys, j.err
 }
 

@@ -43,7 +43,8 @@ const DefaultPartitioner = "murmur2"
 // Handler serves POST /topics/{topic}/records. Make it with New. Safe for concurrent
 // use.
 type Handler struct {
-	o Options
+	o      Options
+	origin *http.CrossOriginProtection
 
 	mu        sync.Mutex
 	producers map[string]*producer // by partitioner
@@ -56,7 +57,9 @@ type producer struct {
 }
 
 // New makes a Handler.
-func New(o Options) *Handler { return &Handler{o: o, producers: map[string]*producer{}} }
+func New(o Options) *Handler {
+	return &Handler{o: o, origin: http.NewCrossOriginProtection(), producers: map[string]*producer{}}
+}
 
 // Pattern is where the handler belongs in an http.ServeMux.
 const Pattern = "POST /topics/{topic}/records"
@@ -76,7 +79,7 @@ type reply struct {
 
 // ServeHTTP implements http.Handler. A request from another site's page is refused.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+	if err := h.origin.Check(r); err != nil {
 		refuse(w, http.StatusForbidden, err.Error())
 		return
 	}
