@@ -69,18 +69,54 @@ func queryKey(q url.Values) []byte {
 	return []byte(q.Get("key"))
 }
 
-// request is a JSON body.
+// request is a JSON body. Its arrays are decoded one element at a time: elements.
 type request struct {
-	Records []struct {
-		Key       json.RawMessage `json:"key"`
-		Value     json.RawMessage `json:"value"`
-		Partition *int32          `json:"partition"`
-		Timestamp *int64          `json:"timestamp"`
-		Headers   []struct {
-			Key   string          `json:"key"`
-			Value json.RawMessage `json:"value"`
-		} `json:"headers"`
-	} `json:"records"`
+	Records json.RawMessage `json:"records"`
+}
+
+type requestRecord struct {
+	Key       json.RawMessage `json:"key"`
+	Value     json.RawMessage `json:"value"`
+	Partition *int32          `json:"partition"`
+	Timestamp *int64          `json:"timestamp"`
+	Headers   json.RawMessage `json:"headers"`
+}
+
+type requestHeader struct {
+	Key   string          `json:"key"`
+	Value json.RawMessage `json:"value"`
+}
+
+// maxElements bounds the records and headers of a request together: three bytes of JSON
+// make one, which takes hundreds in memory.
+const maxElements = 100_000
+
+// errTooMany: a request has more than maxElements.
+var errTooMany = fmt.Errorf("the request has more than %d records and headers; send fewer at a time", maxElements)
+
+// elements decodes an array, which may be null, and takes what it has off left.
+func elements[T any](raw json.RawMessage, left *int, use func(*T) error) error {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
+		return errors.New("want an array")
+	}
+	for dec.More() {
+		if *left--; *left < 0 {
+			return errTooMany
+		}
+		var v T
+		if err := dec.Decode(&v); err != nil {
+			return err
+		}
+		if err := use(&v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readJSON reads a JSON body. bytesOf makes bytes of a JSON value.
@@ -94,39 +130,51 @@ func readJSON(body io.Reader, bytesOf func(json.RawMessage) ([]byte, error)) ([]
 	if dec.More() {
 		return nil, fmt.Errorf("%w: something follows the JSON object", errBody)
 	}
-	if len(req.Records) == 0 {
+	var out []message
+	left := maxElements
+	err := elements(req.Records, &left, func(in *requestRecord) error {
+		m, err := in.message(len(out), &left, bytesOf)
+		out = append(out, m)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	if len(out) == 0 {
 		return nil, fmt.Errorf(`%w: want {"records":[{"key":...,"value":...}]} with at least one record`, errBody)
 	}
-	out := make([]message, len(req.Records))
-	for i, in := range req.Records {
-		m := &out[i]
-		m.partition, m.timestamp = unplaced, noTimestamp
-		var err error
-		if m.key, err = bytesOf(in.Key); err != nil {
-			return nil, fmt.Errorf("%w: the key of record %d: %w", errBody, i, err)
-		}
-		if m.value, err = bytesOf(in.Value); err != nil {
-			return nil, fmt.Errorf("%w: the value of record %d: %w", errBody, i, err)
-		}
-		for _, h := range in.Headers {
-			v, err := bytesOf(h.Value)
-			if err != nil {
-				return nil, fmt.Errorf("%w: the header %q of record %d: %w", errBody, h.Key, i, err)
-			}
-			m.headers = append(m.headers, record.Header{Key: h.Key, Value: v})
-		}
-		if in.Partition != nil {
-			if m.partition = *in.Partition; m.partition < 0 {
-				return nil, fmt.Errorf("%w: record %d names partition %d", errBody, i, m.partition)
-			}
-		}
-		if in.Timestamp != nil {
-			if m.timestamp = *in.Timestamp; m.timestamp < 0 {
-				return nil, fmt.Errorf("%w: record %d has the timestamp %d; want milliseconds since 1970", errBody, i, m.timestamp)
-			}
+	return out, nil
+}
+
+// message is the record, the i-th of its request.
+func (in *requestRecord) message(i int, left *int, bytesOf func(json.RawMessage) ([]byte, error)) (message, error) {
+	m := message{partition: unplaced, timestamp: noTimestamp}
+	var err error
+	if m.key, err = bytesOf(in.Key); err != nil {
+		return m, fmt.Errorf("the key of record %d: %w", i, err)
+	}
+	if m.value, err = bytesOf(in.Value); err != nil {
+		return m, fmt.Errorf("the value of record %d: %w", i, err)
+	}
+	err = elements(in.Headers, left, func(h *requestHeader) error {
+		v, err := bytesOf(h.Value)
+		m.headers = append(m.headers, record.Header{Key: h.Key, Value: v})
+		return err
+	})
+	if err != nil {
+		return m, fmt.Errorf("the headers of record %d: %w", i, err)
+	}
+	if in.Partition != nil {
+		if m.partition = *in.Partition; m.partition < 0 {
+			return m, fmt.Errorf("record %d names partition %d", i, m.partition)
 		}
 	}
-	return out, nil
+	if in.Timestamp != nil {
+		if m.timestamp = *in.Timestamp; m.timestamp < 0 {
+			return m, fmt.Errorf("record %d has the timestamp %d; want milliseconds since 1970", i, m.timestamp)
+		}
+	}
+	return m, nil
 }
 
 // textOf: a string is its text, null none, anything else its JSON without spaces.

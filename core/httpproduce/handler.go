@@ -95,6 +95,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &tooLarge):
 		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("The request has more than the %d bytes of http.produce.max.bytes; send fewer records at a time.", tooLarge.Limit))
 		return
+	case errors.Is(err, errTooMany):
+		refuse(w, http.StatusRequestEntityTooLarge, err.Error())
+		return
 	case errors.Is(err, errType):
 		refuse(w, http.StatusUnsupportedMediaType, err.Error())
 		return
