@@ -13,6 +13,8 @@
 //	application/vnd.kafka.binary.v2+json  the same, with base64 for keys, values and headers
 //	application/octet-stream           one record, its value the body; ?key=TEXT its key
 //
+// A request has at most http.produce.max.bytes, and 100,000 records and headers together.
+//
 // ?acks=all (the default) answers when the replicas in sync have the records, ?acks=1
 // when the leader has. The answer has one entry for each record, in order:
 //
