@@ -24,6 +24,9 @@ func TestCodec(t *testing.T) {
 	compressiontest.Run(t, func(t *testing.T) core.Compressor { return open(t) })
 }
 
+// TestBomb is not parallel: it counts what the process allocates.
+func TestBomb(t *testing.T) { compressiontest.Bomb(t, open(t)) }
+
 // TestLevels holds that Kafka's levels are taken, and that 9 is libdeflate's smallest.
 func TestLevels(t *testing.T) {
 	t.Parallel()

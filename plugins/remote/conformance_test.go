@@ -184,15 +184,27 @@ func TestCompression(t *testing.T) {
 	for _, codec := range []record.Codec{record.Gzip, record.LZ4} {
 		t.Run(codec.String(), func(t *testing.T) {
 			t.Parallel()
-			conn := serve(t, plugin.Compressor("c", "", codec, true, struct{}{}, func(context.Context, core.Env, struct{}) (core.Compressor, error) {
-				return builtin[codec], nil
-			}))
-			caps := configure(t, conn, pb.Seam_SEAM_COMPRESSION, "c", nil)
-			compressiontest.Run(t, func(*testing.T) core.Compressor {
-				return remote.NewCompressor(remote.CompressorOptions{
-					Link: remote.Direct{Conn: conn}, Component: "c", Capabilities: caps, Codec: codec, Builtin: builtin[codec],
-				})
-			})
+			c := compressor(t, builtin[codec])
+			compressiontest.Run(t, func(*testing.T) core.Compressor { return c })
 		})
 	}
+}
+
+// compressor is a built-in one, served over a socket.
+func compressor(t *testing.T, builtin core.Compressor) core.Compressor {
+	t.Helper()
+	codec := builtin.Codec()
+	conn := serve(t, plugin.Compressor("c", "", codec, true, struct{}{}, func(context.Context, core.Env, struct{}) (core.Compressor, error) {
+		return builtin, nil
+	}))
+	caps := configure(t, conn, pb.Seam_SEAM_COMPRESSION, "c", nil)
+	return remote.NewCompressor(remote.CompressorOptions{
+		Link: remote.Direct{Conn: conn}, Component: "c", Capabilities: caps, Codec: codec, Builtin: builtin,
+	})
+}
+
+// TestBomb has both sides in one process, and counts what it allocates: it is not
+// parallel.
+func TestBomb(t *testing.T) {
+	compressiontest.Bomb(t, compressor(t, compression.NewGzip()))
 }

@@ -63,6 +63,14 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// TestBomb is not parallel: it counts what the process allocates.
+func TestBomb(t *testing.T) {
+	codecs := all(t)
+	for _, c := range codecs[record.Gzip:] {
+		t.Run(c.Codec().String(), func(t *testing.T) { compressiontest.Bomb(t, c) })
+	}
+}
+
 func TestDefaultHasEveryCodec(t *testing.T) {
 	t.Parallel()
 	cs := all(t)
