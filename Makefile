@@ -47,6 +47,7 @@ bench-log-short: ## the same, small: to see that they run
 
 bench-short: ## each Go benchmark once, to see that they run
 	go test -run '^$$' -bench . -benchtime 1x ./...
+	cd test && go run ./bench -scale -rounds 1 -partitions 100 -volume 67108864 -produces 50
 
 docs: ## write the generated pages of docs/ again
 	go test ./core/config ./core/telemetry -update

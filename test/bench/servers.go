@@ -124,10 +124,16 @@ func startMillrace(ctx context.Context, bin, dir string) (*process, error) {
 	return p, nil
 }
 
-// buildMillrace builds the binary the way the Makefile does.
+// buildMillrace builds the binary the way the Makefile does, in the folder of its own
+// module: this one does not have all that it requires.
 func buildMillrace(ctx context.Context, dir string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/millrace/millrace").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module of millrace: %w", err)
+	}
 	bin := filepath.Join(dir, "millrace")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "github.com/millrace/millrace/cmd/millrace")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "./cmd/millrace")
+	cmd.Dir = strings.TrimSpace(string(root))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
