@@ -21,7 +21,7 @@ func open(t testing.TB) core.Compressor {
 }
 
 func TestCodec(t *testing.T) {
-	compressiontest.Run(t, func(t *testing.T) core.Compressor { return open(t) })
+	compressiontest.Run(t, func(t *testing.T) core.Compressor { return open(t) }, compressiontest.Options{})
 }
 
 // TestBomb is not parallel: it counts what the process allocates.

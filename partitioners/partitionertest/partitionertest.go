@@ -234,6 +234,7 @@ func checkKeyOnly(t *testing.T, o Options) {
 		for _, topic := range topics("topic", n, r) {
 			records := someRecords(r, 100)
 			out := place(t, p, topic, records)
+			want := byKeys(t, byKey, records, n)
 			plain := make([]core.RecordView, len(records))
 			for i := range records {
 				plain[i].Key = records[i].Key
@@ -246,13 +247,9 @@ func checkKeyOnly(t *testing.T, o Options) {
 				if key == nil {
 					continue
 				}
-				want := byKey.PartitionKey(key, int32(n))
-				if want < -1 || want >= int32(n) {
-					t.Fatalf("PartitionKey of %q among %d is %d", key, n, want)
-				}
-				if want >= 0 && (out[i] != want || other[i] != want) {
+				if want[i] >= 0 && (out[i] != want[i] || other[i] != want[i]) {
 					t.Fatalf("key %q among %d partitions: PartitionKey says %d, Partition %d; in another topic, without value and headers, %d",
-						key, n, want, out[i], other[i])
+						key, n, want[i], out[i], other[i])
 				}
 			}
 		}
@@ -260,6 +257,38 @@ func checkKeyOnly(t *testing.T, o Options) {
 	if byKey.PartitionKey([]byte("the largest topic there can be"), 1<<31-1) < 0 {
 		t.Error("PartitionKey is negative among 2^31-1 partitions")
 	}
+}
+
+// byKeys is PartitionKey of each record's key. One that had better be asked about many at
+// once (core.KeyBatches) is, and must answer each that is asked by itself alike: some are,
+// since a call may cost.
+func byKeys(t *testing.T, p core.KeyOnly, records []core.RecordView, n int) []int32 {
+	t.Helper()
+	out := slices.Repeat([]int32{unset}, len(records))
+	step := 1 // every such key is asked by itself
+	if many, ok := p.(core.KeyBatches); ok {
+		step = 16
+		all := make([][]byte, len(records))
+		for i := range records {
+			all[i] = records[i].Key
+		}
+		if err := many.PartitionKeys(t.Context(), "topic", all, int32(n), out); err != nil {
+			t.Fatalf("PartitionKeys of %d keys among %d partitions: %v", len(all), n, err)
+		}
+	}
+	for i := 0; i < len(records); i += step {
+		got := p.PartitionKey(records[i].Key, int32(n))
+		if out[i] != unset && out[i] != got {
+			t.Fatalf("PartitionKey of %q among %d is %d, and %d among other keys", records[i].Key, n, got, out[i])
+		}
+		out[i] = got
+	}
+	for i, got := range out {
+		if got < -1 || got >= int32(n) {
+			t.Fatalf("PartitionKey of %q among %d is %d", records[i].Key, n, got)
+		}
+	}
+	return out
 }
 
 // checkKeyOnlyState holds that PartitionKey has no memory, and leaves no trace in
@@ -273,8 +302,12 @@ func checkKeyOnlyState(t *testing.T, o Options) {
 	r := rand.New(rand.NewPCG(5, 5))
 	first := map[string]int32{}
 	for range 20 {
+		var asked []core.RecordView
 		for _, key := range keys(rand.New(rand.NewPCG(6, 6))) {
-			n := byKey.PartitionKey(key, 13)
+			asked = append(asked, core.RecordView{Key: key})
+		}
+		for i, n := range byKeys(t, byKey, asked, 13) {
+			key := asked[i].Key
 			if before, seen := first[string(key)]; seen && before != n {
 				t.Fatalf("PartitionKey of %q was %d and is %d", key, before, n)
 			}

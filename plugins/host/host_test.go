@@ -56,6 +56,7 @@ func settings(t testing.TB, mode string, more ...string) map[string]string {
 	s := map[string]string{
 		"plugin.p.path": self, "plugin.p.environment": modeEnv + "=" + mode,
 		"plugin.p.restart.backoff.ms": "1", "plugin.p.start.timeout.ms": "60000",
+		"plugin.p.health.interval.ms": "60000", "plugin.p.call.timeout.ms": "60000", // no test that means another bound waits for these
 	}
 	for _, kv := range more {
 		k, v, _ := strings.Cut(kv, "=")
@@ -165,6 +166,12 @@ func await(t testing.TB, what string, ok func() bool) {
 func TestSuites(t *testing.T) {
 	t.Parallel()
 	for _, mtls := range []string{"false", "true"} {
+		// The codec is flipped through, bit by bit, where it is; 8 MiB are more than gRPC
+		// carries unless it is told to.
+		flip := 17
+		if mtls == "true" {
+			flip = 101
+		}
 		h, _ := mustOpen(t, settings(t, "good", "plugin.p.mtls="+mtls))
 		t.Run("mtls="+mtls, func(t *testing.T) {
 			t.Run("partitioner", func(t *testing.T) {
@@ -174,7 +181,7 @@ func TestSuites(t *testing.T) {
 				retentiontest.Run(t, func(t *testing.T) core.Retention { return policy(t, h) }, retentiontest.Options{SegmentAligned: true, Independent: true})
 			})
 			t.Run("compression", func(t *testing.T) {
-				compressiontest.Run(t, func(t *testing.T) core.Compressor { return compressor(t, h) })
+				compressiontest.Run(t, func(t *testing.T) core.Compressor { return compressor(t, h) }, compressiontest.Options{FlipEvery: flip, Bomb: 8 << 20})
 			})
 		})
 	}
@@ -279,7 +286,11 @@ func TestBadPlugins(t *testing.T) {
 	for _, mode := range []string{"crash", "panic", "hang", "refuse", "lie", "stdout", "chatty", "good"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			h, log := mustOpen(t, settings(t, mode, "plugin.p.call.timeout.ms=1000", "plugin.p.breaker.failures=2",
+			timeout := "60000"
+			if mode == "hang" {
+				timeout = "100" // for nothing: it does not answer
+			}
+			h, log := mustOpen(t, settings(t, mode, "plugin.p.call.timeout.ms="+timeout, "plugin.p.breaker.failures=2",
 				"plugin.p.breaker.reset.ms=60000", "plugin.p.stop.timeout.ms=100"))
 			p, c, r := partitioner(t, h), compressor(t, h), policy(t, h)
 			rs, topic := records()

@@ -102,7 +102,7 @@ func checkCompression(t *testing.T, h *host.Host) {
 	for _, f := range h.Compressors() {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Run("Suite", func(t *testing.T) {
-				compressiontest.Run(t, func(t *testing.T) core.Compressor { return build(t, f) })
+				compressiontest.Run(t, func(t *testing.T) core.Compressor { return build(t, f) }, compressiontest.Options{})
 			})
 			t.Run("Huge", func(t *testing.T) {
 				src := compressiontest.Text(32 << 20)

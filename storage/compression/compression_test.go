@@ -58,7 +58,7 @@ func TestConformance(t *testing.T) {
 					t.Errorf("%s makes the codec %s", name, c.Codec())
 				}
 				return c
-			})
+			}, compressiontest.Options{})
 		})
 	}
 }

@@ -18,19 +18,32 @@ import (
 	"github.com/millrace/millrace/core/record"
 )
 
+// Options say how much is to be tried. The zero value is everything.
+type Options struct {
+	// FlipEvery is how far apart the bits are that are flipped one after the other; 0 and
+	// 1 is each. A number without a factor 2 comes by all eight bits of a byte. For a
+	// compressor that is far away and whose codec is flipped through elsewhere.
+	FlipEvery int
+	// Bomb is how many bytes come out of the bomb, more than a MiB; 0 is 64 MiB.
+	Bomb int
+}
+
 // Run tests the compressor that open makes. open is called once for each subtest
 // and clears up after itself with t.Cleanup.
-func Run(t *testing.T, open func(t *testing.T) core.Compressor) {
+func Run(t *testing.T, open func(t *testing.T) core.Compressor, o Options) {
+	if o.Bomb == 0 {
+		o.Bomb = bombSize
+	}
 	for name, test := range map[string]func(*testing.T, core.Compressor){
 		"Codec":         testCodec,
 		"RoundTrip":     testRoundTrip,
 		"Appends":       testAppends,
 		"Compresses":    testCompresses,
 		"Limit":         testLimit,
-		"Bomb":          testBomb,
+		"Bomb":          func(t *testing.T, c core.Compressor) { testBomb(t, c, o.Bomb) },
 		"Garbage":       testGarbage,
 		"Truncated":     testTruncated,
-		"Flipped":       testFlipped,
+		"Flipped":       func(t *testing.T, c core.Compressor) { testFlipped(t, c, max(o.FlipEvery, 1)) },
 		"Concurrent":    testConcurrent,
 		"Deterministic": testDeterministic,
 	} {
@@ -174,10 +187,13 @@ func testLimit(t *testing.T, c core.Compressor) {
 	}
 }
 
-// bomb is 64 MiB of zeros, packed, and the parameters that let one of them out.
-func bomb(t *testing.T, c core.Compressor) ([]byte, core.CompressionParams) {
+// bombSize is what comes out of a bomb, unless Options say otherwise.
+const bombSize = 64 << 20
+
+// bomb is size zeros, packed, and the parameters that let a MiB of them out.
+func bomb(t *testing.T, c core.Compressor, size int) ([]byte, core.CompressionParams) {
 	t.Helper()
-	packed, err := c.Compress(nil, make([]byte, 64<<20), params(2))
+	packed, err := c.Compress(nil, make([]byte, size), params(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,8 +202,8 @@ func bomb(t *testing.T, c core.Compressor) ([]byte, core.CompressionParams) {
 	return packed, p
 }
 
-func testBomb(t *testing.T, c core.Compressor) {
-	packed, p := bomb(t, c)
+func testBomb(t *testing.T, c core.Compressor, size int) {
+	packed, p := bomb(t, c, size)
 	if got, err := c.Decompress(nil, packed, p); !errors.Is(err, core.ErrTooLarge) || len(got) > p.Limit {
 		t.Errorf("Decompress: %d bytes, %v, want ErrTooLarge", len(got), err)
 	}
@@ -199,7 +215,7 @@ func testBomb(t *testing.T, c core.Compressor) {
 // race detector empties pools: the least of several runs counts.
 func Bomb(t *testing.T, c core.Compressor) {
 	t.Helper()
-	packed, p := bomb(t, c)
+	packed, p := bomb(t, c, bombSize)
 	// What comes in may be copied on its way, to another process for one.
 	bound := uint64(16<<20 + 4*len(packed))
 	least := uint64(math.MaxUint64)
@@ -247,7 +263,7 @@ func testTruncated(t *testing.T, c core.Compressor) {
 
 // testFlipped: damage gives another text or an error that says so, never a panic,
 // and never more than the limit.
-func testFlipped(t *testing.T, c core.Compressor) {
+func testFlipped(t *testing.T, c core.Compressor, every int) {
 	src := Text(3000)
 	packed, err := c.Compress(nil, src, params(2))
 	if err != nil {
@@ -255,18 +271,17 @@ func testFlipped(t *testing.T, c core.Compressor) {
 	}
 	p := params(2)
 	p.Limit = 1 << 20
-	for i := range packed {
-		for bit := range 8 {
-			packed[i] ^= 1 << bit
-			got, err := c.Decompress(nil, packed, p)
-			if err != nil && !errors.Is(err, core.ErrCodec) && !errors.Is(err, core.ErrTooLarge) {
-				t.Fatalf("byte %d bit %d: %v, want ErrCodec or ErrTooLarge", i, bit, err)
-			}
-			if len(got) > p.Limit {
-				t.Fatalf("byte %d bit %d: %d bytes came out, with a limit of %d", i, bit, len(got), p.Limit)
-			}
-			packed[i] ^= 1 << bit
+	for at := 0; at < 8*len(packed); at += every {
+		i, flip := at/8, byte(1)<<(at%8)
+		packed[i] ^= flip
+		got, err := c.Decompress(nil, packed, p)
+		if err != nil && !errors.Is(err, core.ErrCodec) && !errors.Is(err, core.ErrTooLarge) {
+			t.Fatalf("byte %d bit %d: %v, want ErrCodec or ErrTooLarge", i, at%8, err)
 		}
+		if len(got) > p.Limit {
+			t.Fatalf("byte %d bit %d: %d bytes came out, with a limit of %d", i, at%8, len(got), p.Limit)
+		}
+		packed[i] ^= flip
 	}
 	// What went through the pools on the way must not have been spoilt.
 	if got, err := c.Decompress(nil, packed, p); err != nil || !bytes.Equal(got, src) {
