@@ -75,7 +75,7 @@ func (h *Host) Configure(ctx context.Context, env core.Env) error {
 	errs := make([]error, len(h.plugins))
 	var wg sync.WaitGroup
 	for i, p := range h.plugins {
-		wg.Go(func() { errs[i] = p.configureFirst(ctx, env) })
+		wg.Go(func() { errs[i] = p.request(ctx, request{env: &env}) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -273,7 +273,8 @@ func (p *plugin) status() Status {
 }
 
 // Restart ends a plugin's process when a new one is there, and starts one where there is
-// none. core.ErrNotFound where there is no such plugin.
+// none. It returns when calls go to the new one; the old one may still be finishing what it
+// is doing. Requests of one plugin come one after the other. core.ErrNotFound where there is no such plugin.
 func (h *Host) Restart(ctx context.Context, name string) error { return h.request(ctx, name, false) }
 
 // Reload puts the program that is now at the plugin's path in the place of the one that
@@ -285,7 +286,7 @@ func (h *Host) Reload(ctx context.Context, name string) error { return h.request
 func (h *Host) request(ctx context.Context, name string, reload bool) error {
 	for _, p := range h.plugins {
 		if p.spec.Name == name {
-			return p.request(ctx, reload)
+			return p.request(ctx, request{reload: reload})
 		}
 	}
 	return fmt.Errorf("plugin %q: %w", name, core.ErrNotFound)

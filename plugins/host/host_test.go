@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,7 +53,7 @@ func settings(t testing.TB, mode string, more ...string) map[string]string {
 		t.Fatal(err)
 	}
 	s := map[string]string{
-		"plugin.p.path": self, "plugin.p.environment": modeEnv + "=" + mode,
+		"plugin.p.path": self, "plugin.p.environment": modeEnv + "=" + mode + ",GORACE=atexit_sleep_ms=0", // a second otherwise
 		"plugin.p.restart.backoff.ms": "1", "plugin.p.start.timeout.ms": "60000",
 		"plugin.p.health.interval.ms": "60000", "plugin.p.call.timeout.ms": "60000", // no test that means another bound waits for these
 	}
@@ -70,6 +69,16 @@ func settings(t testing.TB, mode string, more ...string) map[string]string {
 
 func open(t testing.TB, s map[string]string) (*host.Host, *logged, error) {
 	t.Helper()
+	h, configure, log, err := start(t, s)
+	if err == nil {
+		err = configure()
+	}
+	return h, log, err
+}
+
+// start opens a host and answers how to configure it.
+func start(t testing.TB, s map[string]string) (*host.Host, func() error, *logged, error) {
+	t.Helper()
 	get := func(name string) (string, bool) { v, ok := s[name]; return v, ok }
 	var names []string
 	for name := range s {
@@ -80,7 +89,7 @@ func open(t testing.TB, s map[string]string) (*host.Host, *logged, error) {
 	slices.Sort(names)
 	specs, err := host.ReadSpecs(names, get)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	compressors, err := compression.Default()
 	if err != nil {
@@ -109,9 +118,8 @@ func open(t testing.TB, s map[string]string) (*host.Host, *logged, error) {
 	})
 	if err == nil {
 		t.Cleanup(h.Close)
-		err = h.Configure(t.Context(), core.Env{Settings: get})
 	}
-	return h, log, err
+	return h, func() error { return h.Configure(t.Context(), core.Env{Settings: get}) }, log, err
 }
 
 func mustOpen(t testing.TB, s map[string]string) (*host.Host, *logged) {
@@ -174,6 +182,7 @@ func TestSuites(t *testing.T) {
 		}
 		h, _ := mustOpen(t, settings(t, "good", "plugin.p.mtls="+mtls))
 		t.Run("mtls="+mtls, func(t *testing.T) {
+			t.Parallel()
 			t.Run("partitioner", func(t *testing.T) {
 				partitionertest.Run(t, partitionertest.Options{New: func(t testing.TB) core.Partitioner { return partitioner(t, h) }})
 			})
@@ -489,15 +498,7 @@ func TestReload(t *testing.T) {
 func TestForked(t *testing.T) {
 	t.Parallel()
 	h, log := mustOpen(t, settings(t, "fork"))
-	child := 0
-	await(t, "the child's number", func() bool {
-		_, after, ok := strings.Cut(log.String(), `msg="child `)
-		if ok {
-			digits, _, _ := strings.Cut(after, `"`)
-			child, _ = strconv.Atoi(digits)
-		}
-		return child != 0
-	})
+	child := loggedChild(t, log)
 	h.Close()
 	await(t, "the child's end", func() bool { return !alive(child) })
 }

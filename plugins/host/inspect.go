@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
@@ -67,7 +68,7 @@ func Inspect(ctx context.Context, s Spec, settings func(name string) (string, bo
 				given[def.Name] = v
 			}
 		}
-		reply, err := pb.NewPluginClient(proc.conn).Configure(ctx, &pb.ConfigureRequest{Seam: c.Seam, Component: c.Name, Settings: given})
+		reply, err := inspectOne(ctx, proc, s.StartTimeout, &pb.ConfigureRequest{Seam: c.Seam, Component: c.Name, Settings: given})
 		if err != nil {
 			return d, fmt.Errorf("configure the %s %s: %w", out.Seam, out.Name, errors.Join(err, stop()))
 		}
@@ -78,4 +79,11 @@ func Inspect(ctx context.Context, s Spec, settings func(name string) (string, bo
 		return d, fmt.Errorf("it does not end when it is asked to: %w", err)
 	}
 	return d, nil
+}
+
+// inspectOne configures a component, for no longer than a broker's start would wait.
+func inspectOne(ctx context.Context, proc *process, patience time.Duration, req *pb.ConfigureRequest) (*pb.ConfigureReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return pb.NewPluginClient(proc.conn).Configure(ctx, req)
 }

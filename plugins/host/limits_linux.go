@@ -3,13 +3,13 @@ package host
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,8 +55,14 @@ func (l *limits) makeGroup() error {
 	if parent == "" || err != nil || !strings.Contains(string(controllers), "memory") {
 		return errNoCgroup
 	}
-	group := filepath.Join(parent, fmt.Sprintf("millrace-plugin-%s-%d", l.s.Name, os.Getpid()))
-	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	return l.makeGroupIn(parent)
+}
+
+// makeGroupIn makes a cgroup of this process alone: during a reload two processes of a
+// plugin run, and the group's end is the end of all that is in it.
+func (l *limits) makeGroupIn(parent string) error {
+	group, err := os.MkdirTemp(parent, fmt.Sprintf("millrace-plugin-%s-%d-*", l.s.Name, os.Getpid()))
+	if err != nil {
 		return fmt.Errorf("make a cgroup: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(group, "memory.max"), []byte(strconv.FormatInt(l.s.Memory, 10)), 0); err != nil {
@@ -112,12 +118,33 @@ func (l *limits) remove() {
 		return
 	}
 	_ = l.dir.Close() // only a handle
-	// What the plugin has started may be in it still.
+	// What the plugin has started may be in it still, and takes a moment to end.
 	_ = os.WriteFile(filepath.Join(l.group, "cgroup.kill"), []byte("1"), 0)
-	if err := os.Remove(l.group); err != nil {
+	err := os.Remove(l.group)
+	for i := 0; i < 50 && errors.Is(err, unix.EBUSY); i++ {
+		time.Sleep(10 * time.Millisecond)
+		err = os.Remove(l.group)
+	}
+	if err != nil {
 		l.log.Debug("a plugin's cgroup is left", "dir", l.group, "error", err)
 	}
 	l.dir = nil
+}
+
+// reap waits for the process's end and kills what it has started. Until it is reaped
+// its number is its own, so that no group is killed that has it next.
+func (r *programRunner) reap() {
+	for {
+		err := unix.Waitid(unix.P_PID, r.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	killGroup(r.cmd.Process)
+	r.waited()
+	close(r.done)
 }
 
 // killGroup kills a process and its process group.

@@ -34,6 +34,15 @@ func (l *limits) apply(int) {}
 
 func (l *limits) remove() {}
 
+// reap waits for the process's end and kills what it has started.
+func (r *programRunner) reap() {
+	r.waited()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	killGroup(r.cmd.Process)
+	close(r.done)
+}
+
 func killGroup(p *os.Process) {
 	_ = syscall.Kill(-p.Pid, syscall.SIGKILL) // gone is as good
 	_ = p.Kill()

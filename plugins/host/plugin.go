@@ -47,6 +47,11 @@ type plugin struct {
 	version string
 	ask     chan request
 	done    chan struct{} // supervise has ended
+	// drains are the old processes that are being ended, of which there is one at most:
+	// drained is closed when it is gone, and nil where there is none. Both are the
+	// supervisor's.
+	drains  sync.WaitGroup
+	drained chan struct{}
 
 	mu         sync.Mutex
 	cur        *process      // the one that calls go to; nil when there is none
@@ -64,13 +69,18 @@ type plugin struct {
 	restarts, calls, failures, retries, fallbacks, lies atomic.Uint64
 }
 
-// request is what an operator asks of the supervisor.
+// request is what is asked of the supervisor: that the components be configured, or, by an
+// operator, that a new process take the place of the one that runs.
 type request struct {
-	reload bool // only when the new process is good; else kill and start
+	env    *core.Env // what to configure with; nil is another process
+	reload bool      // the operator called it so
 	answer chan error
 }
 
-// reply answers the operator; without a request nobody waits.
+// pending reports whether somebody waits.
+func (r request) pending() bool { return r.answer != nil }
+
+// reply answers it; without a request nobody waits. Each is answered once.
 func (r request) reply(err error) {
 	if r.answer != nil {
 		r.answer <- err
@@ -104,25 +114,15 @@ func (p *plugin) first(ctx context.Context) error {
 	return nil
 }
 
-// configureFirst makes the components ready for the first time.
-func (p *plugin) configureFirst(ctx context.Context, env core.Env) error {
+// settle takes the settings of the components: every process is configured with them from
+// now on. The supervisor calls it, so that no process is started with less unnoticed.
+func (p *plugin) settle(env *core.Env) {
 	if env.Log != nil {
 		p.logTo(env.Log)
 	}
 	p.mu.Lock()
 	p.settings = env.Settings
 	p.mu.Unlock()
-	proc, generation, err := p.acquire(ctx, 0)
-	if err != nil {
-		return err
-	}
-	err = p.configure(ctx, proc)
-	proc.calls.Done()
-	if status.Code(err) == codes.Unavailable {
-		// The process has died since it was started; the next one is configured by its start.
-		_, err = p.once(ctx, generation, func(context.Context, grpc.ClientConnInterface) error { return nil })
-	}
-	return err
 }
 
 // configure makes the components of a new process ready. Those that the broker was

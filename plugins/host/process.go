@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type process struct {
 	describe *pb.DescribeReply
 	calls    sync.WaitGroup // in service
 	pid      int
+	dir      string // of its socket
 }
 
 // launch starts the program and asks what it offers. What it prints goes to log.
@@ -49,7 +51,8 @@ func launch(ctx context.Context, s *Spec, log *atomic.Pointer[slog.Logger], cloc
 		HandshakeConfig:  remote.Handshake(),
 		VersionedPlugins: map[int]goplugin.PluginSet{remote.Version: remote.HostSet()},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
-		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+			p.dir = dir
 			r, err := newRunner(s, cmd, version, log.Load())
 			if err != nil {
 				return nil, err
@@ -155,9 +158,17 @@ func (p *process) kill() {
 	if p.run != nil {
 		_ = p.run.Kill(context.Background()) // before go-plugin asks it, and waits for it
 	}
+	if p.conn != nil {
+		// Something that the plugin has started may have left its group and still hold the
+		// connection: neither go-plugin nor a call in service is to wait for that.
+		_ = p.conn.Close()
+	}
 	p.client.Kill()
 	if p.run != nil {
 		p.run.end()
+	}
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir) // go-plugin leaves it when the program could not be started
 	}
 }
 
@@ -175,6 +186,7 @@ type programRunner struct {
 	begun    func() // called once the program runs; may be nil
 	limits   *limits
 	pid      int
+	mu       sync.Mutex // held while the process is reaped and while its group is killed
 	done     chan struct{}
 	waitErr  error          // after done
 	read     sync.WaitGroup // pipes that are not at their end
@@ -195,6 +207,27 @@ func (e *endOfPipe) Read(p []byte) (int, error) {
 	if err != nil {
 		e.once.Do(e.end)
 	}
+	return n, err
+}
+
+// handshake ends a program's standard output, for go-plugin, after its first line. The
+// rest is read and thrown away: go-plugin would stop reading at a line that is too long,
+// and the program would hang when it prints more.
+type handshake struct {
+	io.ReadCloser
+	over bool
+}
+
+// Read implements io.Reader.
+func (h *handshake) Read(p []byte) (int, error) {
+	if h.over {
+		if _, err := io.Copy(io.Discard, h.ReadCloser); err != nil {
+			return 0, err
+		}
+		return 0, io.EOF
+	}
+	n, err := h.ReadCloser.Read(p)
+	h.over = bytes.IndexByte(p[:n], '\n') >= 0
 	return n, err
 }
 
@@ -233,7 +266,8 @@ func newRunner(s *Spec, from *exec.Cmd, version string, log *slog.Logger) (*prog
 		return nil, fmt.Errorf("make the program's pipes: %w", err)
 	}
 	r.read.Add(2)
-	r.out, r.err = &endOfPipe{ReadCloser: r.out, end: r.read.Done}, &endOfPipe{ReadCloser: r.err, end: r.read.Done}
+	r.out = &handshake{ReadCloser: &endOfPipe{ReadCloser: r.out, end: r.read.Done}}
+	r.err = &endOfPipe{ReadCloser: r.err, end: r.read.Done}
 	return r, nil
 }
 
@@ -258,13 +292,7 @@ func (r *programRunner) Start(context.Context) error {
 			close(r.closed)
 			return
 		}
-		state, err := r.cmd.Process.Wait()
-		if err == nil && !state.Success() {
-			err = &exec.ExitError{ProcessState: state}
-		}
-		r.waitErr = err
-		killGroup(r.cmd.Process) // what it has started goes with it
-		close(r.done)
+		r.reap()
 		r.closePipes()
 	}()
 	err := <-started
@@ -272,6 +300,15 @@ func (r *programRunner) Start(context.Context) error {
 		r.begun()
 	}
 	return err
+}
+
+// waited notes how the process has ended.
+func (r *programRunner) waited() {
+	state, err := r.cmd.Process.Wait()
+	if err == nil && !state.Success() {
+		err = &exec.ExitError{ProcessState: state}
+	}
+	r.waitErr = err
 }
 
 // closePipes waits until they have been read, but not for long, and closes them.
@@ -307,6 +344,8 @@ func (r *programRunner) Kill(context.Context) error {
 	if r.cmd.Process == nil {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	select {
 	case <-r.done: // its group was killed with it, and its number may be another's now
 	default:

@@ -1,12 +1,14 @@
 package host_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,6 +58,7 @@ func runPlugin(mode string) int {
 		}
 		fmt.Fprintln(os.Stderr, "child", child.Process.Pid)
 	}
+	stage("start")
 	compressors, err := compression.Default()
 	if err != nil {
 		return 1
@@ -71,6 +74,7 @@ func runPlugin(mode string) int {
 	plugin.Serve(
 		plugin.Program("test", os.Getenv("HOST_TEST_VERSION")),
 		plugin.Partitioner("test-partitioner", "a partitioner for tests", partitionerConfig{Base: 0}, func(_ context.Context, _ core.Env, c partitionerConfig) (*testPartitioner, error) {
+			stage("configure")
 			return &testPartitioner{b, partitioners.NewMurmur2(partitioners.Options{}), c.Base}, nil
 		}),
 		plugin.Retention("test-retention", "a policy for tests", struct{}{}, func(context.Context, core.Env, struct{}) (*testRetention, error) {
@@ -96,6 +100,7 @@ func (ruled) Rule(context.Context, string, int32) (*rule.Rule, time.Duration, er
 type behaviour struct{ mode string }
 
 func (b *behaviour) act() error {
+	stage("call")
 	switch b.mode {
 	case "crash":
 		os.Exit(7)
@@ -111,6 +116,22 @@ func (b *behaviour) act() error {
 		time.Sleep(time.Hour)
 	case "refuse":
 		return errors.New("not in the mood")
+	case "one long line":
+		_, _ = syscall.Write(1, bytes.Repeat([]byte("x"), 1<<20)) // go-plugin keeps os.Stdout to itself
+	case "daemon":
+		// A program in C or Python leaves its connection to what it forks unless it takes care.
+		child := exec.Command("sleep", "600")
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		for fd := 3; fd < 64; fd++ {
+			if at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && strings.HasPrefix(at, "socket:") {
+				child.ExtraFiles = append(child.ExtraFiles, os.NewFile(uintptr(fd), at))
+			}
+		}
+		if err := child.Start(); err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, "child", child.Process.Pid)
+		time.Sleep(time.Hour)
 	case "stdout":
 		fmt.Println("hello from stdout")
 	}

@@ -5,6 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/millrace/millrace/core"
 )
 
 // steady is how long a process must have run for its end not to count as a failed
@@ -25,15 +30,19 @@ const (
 
 var errUnhealthy = errors.New("the plugin did not answer and was killed")
 
-// supervise owns the plugin's process from its first start until ctx ends.
+// supervise owns the plugin's process from its first start until ctx ends. When it
+// returns no process of the plugin is left.
 func (p *plugin) supervise(ctx context.Context) {
 	defer close(p.done)
+	defer p.drains.Wait() // each is bounded by StopTimeout
 	failures := 0
 	for {
-		proc := p.current()
-		if proc != nil {
-			started := p.clock.Now()
-			switch p.watch(ctx, proc) {
+		var asked request // answered by the next start
+		if proc := p.current(); proc != nil {
+			began := p.clock.Now()
+			var how outcome
+			how, asked = p.watch(ctx, proc)
+			switch how {
 			case closing:
 				p.close(ctx, proc)
 				return
@@ -41,20 +50,22 @@ func (p *plugin) supervise(ctx context.Context) {
 				failures = 0
 				continue
 			case ended:
-				if p.clock.Now().Sub(started) >= steady {
+				if p.clock.Now().Sub(began) >= steady {
 					failures = 0
 				}
 			}
-			if ctx.Err() != nil {
-				p.set(nil, Stopped, nil)
-				return
-			}
 		}
 		failures++
-		asked, ok := p.pause(ctx, &failures)
-		if !ok {
+		if !asked.pending() {
+			asked = p.pause(ctx, &failures)
+		}
+		if ctx.Err() != nil {
 			p.set(nil, Stopped, nil)
+			asked.reply(p.closed())
 			return
+		}
+		if asked.env != nil {
+			p.settle(asked.env)
 		}
 		p.set(nil, Starting, nil)
 		next, err := p.start(ctx)
@@ -90,39 +101,78 @@ func (p *plugin) start(ctx context.Context) (*process, error) {
 	return proc, nil
 }
 
-// watch looks after a running process.
-func (p *plugin) watch(ctx context.Context, proc *process) outcome {
+// watch looks after a running process, also while another one is started that is to take
+// its place. It answers the request, if there is one, that the next start is to answer.
+func (p *plugin) watch(ctx context.Context, proc *process) (outcome, request) {
 	health := p.clock.NewTimer(p.spec.HealthInterval)
 	defer health.Stop()
+	var next *successor
 	bad := 0
 	for {
+		ask := p.ask
+		if next != nil || p.drained != nil {
+			ask = nil // one after the other: no heap of old processes
+		}
 		select {
 		case <-ctx.Done():
-			return closing
+			p.set(nil, Stopped, nil) // calls need not wait for what follows
+			next.abandon(p.closed())
+			return closing, request{}
 		case <-proc.exited():
-			err := fmt.Errorf("the plugin's process %d is gone: %s", proc.pid, proc.run.ended())
 			p.log.Load().Error("the plugin died; it is started again", "pid", proc.pid, "how", proc.run.ended())
-			p.set(nil, Waiting, err)
-			proc.kill()
-			return ended
+			return p.lost(ctx, proc, next, fmt.Errorf("the plugin's process %d is gone: %s", proc.pid, proc.run.ended()))
 		case <-health.C():
 			if err := p.examine(ctx, proc); err == nil {
 				bad = 0
 			} else if bad++; bad >= sick && ctx.Err() == nil {
 				p.log.Load().Error("the plugin does not answer; it is killed and started again", "pid", proc.pid, "error", err)
-				p.set(nil, Waiting, errUnhealthy)
-				proc.kill()
-				return ended
+				return p.lost(ctx, proc, next, errUnhealthy)
 			}
 			health.Reset(p.spec.HealthInterval)
-		case r := <-p.ask:
-			err := p.replace(ctx, proc, r.reload)
-			r.answer <- err
-			if err == nil {
-				return replaced
+		case <-p.drained:
+			p.drained = nil
+		case <-next.ready():
+			if p.replace(ctx, proc, next) {
+				return replaced, request{}
 			}
+			next = nil
+		case r := <-ask:
+			if r.env == nil {
+				next = p.succeed(ctx, r)
+				continue
+			}
+			p.settle(r.env)
+			err := p.configure(ctx, proc)
+			if status.Code(err) == codes.Unavailable && ctx.Err() == nil {
+				// It has died since it was started; the next one is configured by its start.
+				p.set(nil, Waiting, err)
+				proc.kill()
+				return ended, r
+			}
+			r.reply(err)
 		}
 	}
+}
+
+// lost clears up after a process that has died or must. One that is being started already
+// takes its place.
+func (p *plugin) lost(ctx context.Context, proc *process, next *successor, err error) (outcome, request) {
+	if next == nil {
+		p.set(nil, Waiting, err)
+		proc.kill()
+		return ended, request{}
+	}
+	p.set(nil, Starting, err)
+	proc.kill()
+	<-next.ready() // bounded by StartTimeout, and by ctx
+	if ctx.Err() != nil {
+		next.abandon(p.closed())
+		return ended, request{}
+	}
+	if p.replace(ctx, nil, next) {
+		return replaced, request{}
+	}
+	return ended, request{}
 }
 
 func (p *plugin) examine(ctx context.Context, proc *process) error {
@@ -131,22 +181,74 @@ func (p *plugin) examine(ctx context.Context, proc *process) error {
 	return proc.health(ctx)
 }
 
-// replace starts a new process and lets calls go to it; then the old one is drained and
-// ends. When the new one is no good the old one goes on.
-func (p *plugin) replace(ctx context.Context, old *process, reload bool) error {
-	next, err := p.start(ctx)
-	if err != nil {
-		return fmt.Errorf("the new process is no good, the old one goes on: %w", err)
+// successor is a process that is started while another one runs.
+type successor struct {
+	asked request
+	done  chan struct{}
+	proc  *process // after done; nil where there is an error
+	err   error
+}
+
+// succeed starts a process beside the one that runs. watch, which owns it, goes on and
+// does not return before the start is over.
+func (p *plugin) succeed(ctx context.Context, r request) *successor {
+	s := &successor{asked: r, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		s.proc, s.err = p.start(ctx)
+	}()
+	return s
+}
+
+// ready is closed when the start is over. Nobody is never ready.
+func (s *successor) ready() <-chan struct{} {
+	if s == nil {
+		return nil
 	}
-	p.set(next, Running, nil)
+	return s.done
+}
+
+// abandon ends it, and answers who asked for it.
+func (s *successor) abandon(err error) {
+	if s == nil {
+		return
+	}
+	<-s.done
+	if s.proc != nil {
+		s.proc.kill()
+	}
+	s.asked.reply(err)
+}
+
+// replace lets calls go to the new process; then the old one, where there is one, is
+// drained and ends. It reports false when the new one is no good: the old one goes on.
+func (p *plugin) replace(ctx context.Context, old *process, next *successor) bool {
+	if next.err != nil {
+		what := "the old one goes on"
+		if old == nil {
+			what = "the old one has died meanwhile"
+		}
+		next.asked.reply(fmt.Errorf("the new process is no good, %s: %w", what, next.err))
+		return false
+	}
+	p.set(next.proc, Running, nil)
 	p.restarts.Add(1)
-	what := "restarted"
-	if reload {
+	what, pid := "restarted", 0
+	if next.asked.reload {
 		what = "reloaded"
 	}
-	p.log.Load().Info("the plugin was "+what, "pid", next.pid, "old", old.pid, "version", next.describe.GetVersion())
-	p.drain(ctx, old)
-	return nil
+	if old != nil {
+		pid = old.pid
+		done := make(chan struct{})
+		p.drained = done
+		p.drains.Go(func() {
+			defer close(done)
+			p.drain(ctx, old)
+		})
+	}
+	p.log.Load().Info("the plugin was "+what, "pid", next.proc.pid, "old", pid, "version", next.proc.describe.GetVersion())
+	next.asked.reply(nil)
+	return true
 }
 
 // drain ends a process that no new call goes to.
@@ -165,19 +267,18 @@ func (p *plugin) close(ctx context.Context, proc *process) {
 }
 
 // pause waits before another start, and for the operator when there were too many. It
-// answers false when the host closes meanwhile, and the operator's request, if there was
-// one, which the start is to answer.
-func (p *plugin) pause(ctx context.Context, failures *int) (request, bool) {
+// answers the request, if there was one, which the start is to answer. It ends with ctx.
+func (p *plugin) pause(ctx context.Context, failures *int) request {
 	if *failures > p.spec.Restarts {
 		p.log.Load().Error("the plugin has failed too often; it is started again when somebody says millrace plugins restart",
 			"failures", *failures-1, "plugin", p.spec.Name)
 		p.set(nil, Failed, nil)
 		select {
 		case <-ctx.Done():
-			return request{}, false
+			return request{}
 		case r := <-p.ask:
 			*failures = 1
-			return r, true
+			return r
 		}
 	}
 	wait := p.spec.Backoff
@@ -188,29 +289,34 @@ func (p *plugin) pause(ctx context.Context, failures *int) (request, bool) {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return request{}, false
+		return request{}
 	case <-t.C():
-		return request{}, true
+		return request{}
 	case r := <-p.ask:
 		*failures = 1
-		return r, true
+		return r
 	}
 }
 
-// request asks the supervisor to restart or reload.
-func (p *plugin) request(ctx context.Context, reload bool) error {
-	r := request{reload, make(chan error, 1)}
+// request asks the supervisor for something and waits for its answer.
+func (p *plugin) request(ctx context.Context, r request) error {
+	r.answer = make(chan error, 1) // the supervisor does not wait for who has given up
 	select {
 	case p.ask <- r:
 	case <-p.done:
-		return errors.New("the broker is stopping")
+		return p.closed()
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("wait for the plugin %s: %w", p.spec.Name, ctx.Err())
 	}
 	select {
 	case err := <-r.answer:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("wait for the plugin %s: %w", p.spec.Name, ctx.Err())
 	}
+}
+
+// closed says that the host has ended the plugin.
+func (p *plugin) closed() error {
+	return fmt.Errorf("plugin %s: the broker is stopping: %w", p.spec.Name, core.ErrClosed)
 }
