@@ -27,6 +27,7 @@ func stage(name string) {
 		what, _ := os.ReadFile(file)
 		switch string(what) {
 		case "exit":
+			_ = os.WriteFile(fmt.Sprintf("%s.exit.%d", file, os.Getpid()), nil, 0o600)
 			os.Exit(7)
 		case "wait":
 		default:
@@ -81,6 +82,25 @@ func (s *script) waits(name string) int {
 		return os.Remove(files[0]) == nil
 	})
 	return pid
+}
+
+// exits waits for the end of the processes that were to exit in a stage.
+func (s *script) exits(name string) {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.dir, name+".exit.*"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, file := range files {
+		var pid int
+		if _, err := fmt.Sscanf(filepath.Base(file), name+".exit.%d", &pid); err != nil {
+			s.t.Fatal(err)
+		}
+		await(s.t, fmt.Sprintf("the end of process %d", pid), func() bool { return !alive(pid) })
+		if err := os.Remove(file); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 }
 
 // processes are those of the plugin that live.
