@@ -158,11 +158,6 @@ func (p *process) kill() {
 	if p.run != nil {
 		_ = p.run.Kill(context.Background()) // before go-plugin asks it, and waits for it
 	}
-	if p.conn != nil {
-		// Something that the plugin has started may have left its group and still hold the
-		// connection: neither go-plugin nor a call in service is to wait for that.
-		_ = p.conn.Close()
-	}
 	p.client.Kill()
 	if p.run != nil {
 		p.run.end()
