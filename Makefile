@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 0
 GOLANGCI_LINT_VERSION := v2.15.0
 FUZZTIME ?= 5s
 
-.PHONY: help build test unit system lint tools fuzz bench bench-log bench-log-short bench-short docs cross clean
+.PHONY: help build test unit system lint tools fuzz bench bench-log bench-log-short bench-plugins bench-short docs cross clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ bench-log: ## what concerns large logs, many partitions, compaction; needs 20 GB
 bench-log-short: ## the same, small: to see that they run
 	MILLRACE_BENCH_GB=2 go test -run '^$$' -bench 'AppendRatio|GroupCommit|LookUpScale|Recovery' -benchtime 1x ./storage/mmap
 	cd test && go run ./bench -scale -rounds 1 -partitions 500 -volume 268435456 -produces 200
+
+bench-plugins: ## plugins beside what runs in the process, and a bare round trip; see docs/performance.md
+	go test -run '^$$' -bench . -count 3 ./plugins/host
 
 bench-short: ## each Go benchmark once, to see that they run
 	go test -run '^$$' -bench . -benchtime 1x ./...

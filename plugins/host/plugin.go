@@ -307,7 +307,7 @@ func (p *plugin) once(ctx context.Context, after uint64, f func(context.Context,
 		return 0, err
 	}
 	defer proc.calls.Done()
-	return generation, f(ctx, proc.conn)
+	return generation, f(ctx, proc.asked)
 }
 
 // Lied implements remote.Link.

@@ -29,6 +29,8 @@ import (
 // process is one run of a plugin's program.
 type process struct {
 	conn     *grpc.ClientConn
+	asked    grpc.ClientConnInterface // what components are asked by: conn, or frames over it
+	frames   *remote.Framed           // nil without
 	client   *goplugin.Client
 	run      *programRunner
 	describe *pb.DescribeReply
@@ -69,14 +71,14 @@ func launch(ctx context.Context, s *Spec, log *atomic.Pointer[slog.Logger], cloc
 		SyncStdout:   &lineLog{log: log, clock: clock},
 		SyncStderr:   &lineLog{log: log, clock: clock},
 	})
-	if err := p.connect(ctx, s, version); err != nil {
+	if err := p.connect(ctx, s, log, version); err != nil {
 		p.kill()
 		return nil, p.explain(s, err)
 	}
 	return p, nil
 }
 
-func (p *process) connect(ctx context.Context, s *Spec, version string) error {
+func (p *process) connect(ctx context.Context, s *Spec, log *atomic.Pointer[slog.Logger], version string) error {
 	protocol, err := p.client.Client() // bounded by StartTimeout
 	if err != nil {
 		return err
@@ -95,6 +97,12 @@ func (p *process) connect(ctx context.Context, s *Spec, version string) error {
 	p.describe, err = pb.NewPluginClient(conn).Describe(ctx, &pb.DescribeRequest{BrokerVersion: version})
 	if err != nil {
 		return fmt.Errorf("ask what it offers: %w", err)
+	}
+	p.asked = conn
+	// Frames are not encrypted: with mTLS they would be a way around it.
+	if path := p.describe.Frames; path != "" && !s.MTLS {
+		p.frames = remote.NewFramed(conn, path, log.Load())
+		p.asked = p.frames
 	}
 	return nil
 }
@@ -157,6 +165,9 @@ const exitPatience = 3 * time.Second
 func (p *process) kill() {
 	if p.run != nil {
 		_ = p.run.Kill(context.Background()) // before go-plugin asks it, and waits for it
+	}
+	if p.frames != nil {
+		p.frames.Close()
 	}
 	p.client.Kill()
 	if p.run != nil {

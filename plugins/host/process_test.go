@@ -143,3 +143,68 @@ func TestGivesUpStarting(t *testing.T) {
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// TestWhichWay: partitioners are asked by frames, by gRPC where the plugin offers none, and
+// never past TLS; a process that is gone leaves no connection.
+func TestWhichWay(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/net/unix"); err != nil {
+		t.Skip("no /proc:", err)
+	}
+	for _, c := range []struct {
+		name, mode, mtls string
+		frames           bool
+	}{
+		{"frames", "good", "false", true}, {"none offered", "no frames", "false", false}, {"TLS", "good", "true", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h, _ := mustOpen(t, settings(t, c.mode, "plugin.p.mtls="+c.mtls))
+			socket := func() string {
+				env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", h.List()[0].PID))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, kv := range strings.Split(string(env), "\x00") {
+					if dir, ok := strings.CutPrefix(kv, "PLUGIN_UNIX_SOCKET_DIR="); ok {
+						return filepath.Join(dir, "frames")
+					}
+				}
+				t.Fatalf("no directory for sockets in %q", env)
+				return ""
+			}
+			// The kernel lists the one that listens, and each connection that it took.
+			sockets := func(path string) int {
+				all, err := os.ReadFile("/proc/net/unix")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strings.Count(string(all), " "+path+"\n")
+			}
+			p := partitioner(t, h)
+			rs, topic := records()
+			for i := range 3 {
+				path := socket()
+				for range 5 {
+					if err := p.Partition(t.Context(), topic, rs, make([]int32, len(rs))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want := 0
+				if c.frames {
+					want = 2 // one connection does for one producer
+				}
+				if n := sockets(path); n != want {
+					t.Errorf("start %d: %d sockets for frames, want %d", i, n, want)
+				}
+				if err := h.Restart(t.Context(), "p"); err != nil {
+					t.Fatal(err)
+				}
+				await(t, "the end of the old process's sockets", func() bool { return sockets(path) == 0 })
+			}
+			if s := h.List()[0]; s.Fallbacks+s.Failures+s.Retries > 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}

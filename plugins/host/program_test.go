@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -46,6 +48,10 @@ func runPlugin(mode string) int {
 	case "silent":
 		time.Sleep(time.Minute)
 		return 0
+	case "bare":
+		return echo(os.Getenv("HOST_TEST_FILE"), os.Getenv("HOST_TEST_BYTES"))
+	case "no frames":
+		_ = os.Unsetenv("PLUGIN_UNIX_SOCKET_DIR") // so that it is as one in another language
 	case "chatty":
 		for range 10_000 {
 			fmt.Fprintln(os.Stderr, "bla bla")
@@ -85,6 +91,27 @@ func runPlugin(mode string) int {
 		}),
 	)
 	return 0
+}
+
+// echo reads a number of bytes and answers another, until there is nothing more to read.
+func echo(path, sizes string) int {
+	var question, answer int
+	if _, err := fmt.Sscan(sizes, &question, &answer); err != nil {
+		return 1
+	}
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", path)
+	if err != nil {
+		return 1
+	}
+	in, out := make([]byte, question), make([]byte, answer)
+	for {
+		if _, err := io.ReadFull(conn, in); err != nil {
+			return 0
+		}
+		if _, err := conn.Write(out); err != nil {
+			return 0
+		}
+	}
 }
 
 // ruled is murmur2 that publishes itself as a rule.

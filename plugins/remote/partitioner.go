@@ -43,14 +43,29 @@ type partitioner struct {
 	headers bool
 	rules   bool
 
-	// mu lets a guard and a producer share one: core.KeyOnly is asked by several.
-	mu     sync.Mutex
-	held   map[string]*heldRule
-	req    pb.PartitionRequest
-	open   []int32 // records that the rule leaves undecided
-	views  []core.RecordView
-	closed []*pb.ClosedBatch
+	// turn is taken by sending: calls come one after the other, and one that waits gives up
+	// with its own context, whatever the plugin does with the one before. It guards what
+	// follows.
+	turn  chan struct{}
+	held  map[string]*heldRule
+	req   pb.PartitionRequest
+	open  []int32 // records that the rule leaves undecided
+	views []core.RecordView
+
+	closed, missed closedBatches // missed: what the fallback has not been told
 }
+
+// take waits for the partitioner's turn, but not longer than ctx. Give it back.
+func (p *partitioner) take(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for an earlier question to the plugin's %s: %w", p.name, ctx.Err())
+	}
+}
+
+func (p *partitioner) give() { <-p.turn }
 
 // heldRule is the answer to one question for a rule.
 type heldRule struct {
@@ -73,7 +88,7 @@ func NewPartitioner(o PartitionerOptions) core.Partitioner {
 	p := &partitioner{
 		o: o, name: Name{pb.Seam_SEAM_PARTITIONER, o.Component},
 		values: has(Values), headers: has(Headers), rules: has(Rules),
-		held: map[string]*heldRule{},
+		turn: make(chan struct{}, 1), held: map[string]*heldRule{},
 	}
 	keyed := has(KeyOnly) || has(Rules) && !has(Values) && !has(Headers)
 	switch {
@@ -111,8 +126,10 @@ func (p *partitioner) Partition(ctx context.Context, t core.TopicInfo, records [
 	if n == 0 {
 		return fmt.Errorf("partition records of topic %q, which has no partitions: %w", t.Name, core.ErrInvalidConfig)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if err := p.take(ctx); err != nil {
+		return err
+	}
+	defer p.give()
 	if r := p.ruleFor(ctx, t.Name, n); r != nil {
 		return p.byRule(ctx, r, t, records, out)
 	}
@@ -143,6 +160,7 @@ func (p *partitioner) byRule(ctx context.Context, r *rule.Rule, t core.TopicInfo
 // ask asks the plugin, and the fallback when it cannot.
 func (p *partitioner) ask(ctx context.Context, t core.TopicInfo, records []core.RecordView, out []int32) error {
 	p.fill(&t, records)
+	p.req.Closed = p.closed.take()
 	err := p.o.Link.Call(ctx, p.name, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		reply, err := pb.NewPartitionerClient(conn).Partition(ctx, &p.req)
 		if err != nil {
@@ -154,14 +172,21 @@ func (p *partitioner) ask(ctx context.Context, t core.TopicInfo, records []core.
 		return err
 	})
 	p.req.Keys, p.req.Values, p.req.Headers = p.req.Keys[:0], p.req.Values[:0], nil
+	closed := p.req.Closed
+	p.req.Closed = nil
 	if err == nil {
-		p.closed, p.req.Closed = p.closed[:0], nil
 		return nil
 	}
+	p.closed.putBack(closed)
 	if p.o.Fallback == nil || ctx.Err() != nil {
 		return fmt.Errorf("ask the plugin's %s about %d records of topic %q: %w", p.name, len(records), t.Name, err)
 	}
 	p.o.Link.FellBack(p.name, err)
+	if f, ok := p.o.Fallback.(core.BatchObserver); ok {
+		for _, c := range p.missed.take() {
+			f.OnBatch(c.Topic, c.Partition)
+		}
+	}
 	return p.o.Fallback.Partition(ctx, t, records, out)
 }
 
@@ -169,7 +194,7 @@ func (p *partitioner) ask(ctx context.Context, t core.TopicInfo, records []core.
 func (p *partitioner) fill(t *core.TopicInfo, records []core.RecordView) {
 	q := &p.req
 	q.Component, q.Producer, q.Topic, q.Count = p.o.Component, p.o.Producer, t.Name, uint32(len(records))
-	q.Leaders, q.Available, q.Closed = q.Leaders[:0], q.Available[:0], p.closed
+	q.Leaders, q.Available = q.Leaders[:0], q.Available[:0]
 	all := true
 	for _, part := range t.Partitions {
 		q.Leaders, q.Available = append(q.Leaders, part.Leader), append(q.Available, part.Available)
@@ -223,7 +248,7 @@ func (p *partitioner) check(got []int32, want int, n, least int32) error {
 	return err
 }
 
-// ruleFor is the rule for a topic, or nil. mu is held.
+// ruleFor is the rule for a topic, or nil. It is the caller's turn.
 func (p *partitioner) ruleFor(ctx context.Context, topic string, n int32) *rule.Rule {
 	if !p.rules {
 		return nil
@@ -263,14 +288,16 @@ func (p *partitioner) ruleFor(ctx context.Context, topic string, n int32) *rule.
 	return next.rule
 }
 
-// sharedRule is ruleFor for those that do not hold mu.
-func (p *partitioner) sharedRule(ctx context.Context, topic string, n int32) *rule.Rule {
+// sharedRule is ruleFor for those whose turn it is not. An error is that of ctx.
+func (p *partitioner) sharedRule(ctx context.Context, topic string, n int32) (*rule.Rule, error) {
 	if !p.rules {
-		return nil
+		return nil, nil //nolint:nilnil // there is none
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ruleFor(ctx, topic, n)
+	if err := p.take(ctx); err != nil {
+		return nil, err
+	}
+	defer p.give()
+	return p.ruleFor(ctx, topic, n), nil
 }
 
 // maxValid is a hundred years in ms, above which a rule holds no longer.
@@ -315,8 +342,11 @@ func (k keyOnly) PartitionKeys(ctx context.Context, topic string, keys [][]byte,
 	if n <= 0 || len(keys) == 0 {
 		return nil
 	}
-	// No lock is held while the plugin is asked: guards of many partitions share one.
-	r := p.sharedRule(ctx, topic, n)
+	// It is nobody's turn while the plugin is asked: guards of many partitions share one.
+	r, err := p.sharedRule(ctx, topic, n)
+	if err != nil {
+		return err
+	}
 	req := &pb.PartitionKeysRequest{Component: p.o.Component, Topic: topic, Partitions: uint32(n)}
 	var open []int32
 	for i, key := range keys {
@@ -334,7 +364,7 @@ func (k keyOnly) PartitionKeys(ctx context.Context, topic string, keys [][]byte,
 	if len(open) == 0 || !slices.Contains(p.o.Capabilities, KeyOnly) {
 		return nil
 	}
-	err := p.o.Link.Call(ctx, p.name, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	err = p.o.Link.Call(ctx, p.name, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		reply, err := pb.NewPartitionerClient(conn).PartitionKeys(ctx, req)
 		if err != nil {
 			return err
@@ -356,19 +386,46 @@ func (k keyOnly) PartitionKeys(ctx context.Context, topic string, keys [][]byte,
 // observer adds core.BatchObserver.
 type observer struct{ p *partitioner }
 
-// OnBatch implements core.BatchObserver. The plugin learns of it with the next call.
+// OnBatch implements core.BatchObserver. The plugin learns of it with the next call, and
+// nobody waits here for a call that is under way.
 func (o observer) OnBatch(topic string, partition int32) {
-	p := o.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.closed) == maxClosed {
-		p.closed = slices.Delete(p.closed, 0, maxClosed/2)
-	}
-	p.closed = append(p.closed, &pb.ClosedBatch{Topic: topic, Partition: partition})
-	if f, ok := p.o.Fallback.(core.BatchObserver); ok {
-		f.OnBatch(topic, partition)
+	o.p.closed.add(topic, partition)
+	if _, ok := o.p.o.Fallback.(core.BatchObserver); ok {
+		o.p.missed.add(topic, partition)
 	}
 }
 
-// maxClosed bounds the closed batches that wait for the next call.
+// closedBatches are those that somebody has still to be told, the newest last. The zero
+// value is ready; safe for concurrent use.
+type closedBatches struct {
+	mu  sync.Mutex
+	all []*pb.ClosedBatch
+}
+
+// maxClosed bounds the closed batches that wait.
 const maxClosed = 1024
+
+func (c *closedBatches) add(topic string, partition int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.all) >= maxClosed {
+		c.all = slices.Delete(c.all, 0, len(c.all)-maxClosed/2)
+	}
+	c.all = append(c.all, &pb.ClosedBatch{Topic: topic, Partition: partition})
+}
+
+// take gives them to the caller.
+func (c *closedBatches) take() []*pb.ClosedBatch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.all
+	c.all = nil
+	return all
+}
+
+// putBack keeps what could not be told.
+func (c *closedBatches) putBack(older []*pb.ClosedBatch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(older, c.all...)
+}

@@ -30,7 +30,9 @@ type producerKey struct {
 
 // producer is a partitioner with what it is called with, which is used again.
 type producer struct {
-	mu      sync.Mutex
+	// turn is taken by sending: calls come one after the other, and one that nobody waits
+	// for any more does not wait either. It guards what follows.
+	turn    chan struct{}
 	p       core.Partitioner
 	topic   core.TopicInfo
 	records []core.RecordView
@@ -55,22 +57,17 @@ func (s *partitionerServer) configured(component string, settings map[string]str
 	}
 }
 
-// producer finds or makes the partitioner of a producer.
-func (s *partitionerServer) producer(ctx context.Context, component string, id uint64) (*producer, error) {
-	key := producerKey{component, id}
+// producer finds or makes the place of a producer; its partitioner may be still to be
+// built, by whoever has the turn.
+func (s *partitionerServer) producer(key producerKey) (*producer, map[string]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.producers[key]; p != nil {
-		return p, nil
-	}
-	settings, ok := s.settings[component]
+	settings, ok := s.settings[key.component]
 	if !ok {
-		_, err := s.shelf.get(component)
-		return nil, err
+		return nil, nil, notConfigured(key.component)
 	}
-	p, err := s.shelf.registry.Build(ctx, component, s.env(settings))
-	if err != nil {
-		return nil, toStatus(err)
+	if p := s.producers[key]; p != nil {
+		return p, settings, nil
 	}
 	if len(s.producers) >= maxProducers {
 		for old := range s.producers {
@@ -78,19 +75,28 @@ func (s *partitionerServer) producer(ctx context.Context, component string, id u
 			break
 		}
 	}
-	made := &producer{p: p}
+	made := &producer{turn: make(chan struct{}, 1)}
 	s.producers[key] = made
-	return made, nil
+	return made, settings, nil
 }
 
 // Partition implements pb.PartitionerServer.
 func (s *partitionerServer) Partition(ctx context.Context, req *pb.PartitionRequest) (*pb.PartitionReply, error) {
-	p, err := s.producer(ctx, req.Component, req.Producer)
+	p, settings, err := s.producer(producerKey{req.Component, req.Producer})
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return nil, toStatus(ctx.Err())
+	}
+	if p.p == nil { // built here, so that one that takes long keeps no other producer
+		if p.p, err = s.shelf.registry.Build(ctx, req.Component, s.env(settings)); err != nil {
+			return nil, toStatus(err)
+		}
+	}
 	defer func() { clear(p.records) }() // borrowed from the request
 	if err := p.read(req); err != nil {
 		return nil, err
@@ -103,7 +109,7 @@ func (s *partitionerServer) Partition(ctx context.Context, req *pb.PartitionRequ
 	if err := p.p.Partition(ctx, p.topic, p.records, p.out); err != nil {
 		return nil, toStatus(err)
 	}
-	// The reply is encoded after the lock is gone.
+	// The reply is encoded after the turn is over.
 	return &pb.PartitionReply{Partitions: append([]int32(nil), p.out...)}, nil
 }
 

@@ -48,6 +48,7 @@ type Server struct {
 	partitioners *partitionerServer
 	retentions   *retentionServer
 	compressors  *compressionServer
+	frames       string // see ListenFrames
 }
 
 // NewServer makes a server. Two components of one name in a seam are
@@ -71,6 +72,9 @@ func NewServer(o ServerOptions) (*Server, error) {
 	s.compressors = &compressionServer{shelf: cs}
 	return s, nil
 }
+
+// HasPartitioners reports whether there are any.
+func (s *Server) HasPartitioners() bool { return len(s.o.Partitioners) > 0 }
 
 // Register adds the services.
 func (s *Server) Register(g grpc.ServiceRegistrar) {
@@ -102,7 +106,7 @@ func (s *Server) env(settings map[string]string) core.Env {
 
 // Describe implements pb.PluginServer.
 func (s *Server) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeReply, error) {
-	reply := &pb.DescribeReply{Name: s.o.Name, Version: s.o.Version}
+	reply := &pb.DescribeReply{Name: s.o.Name, Version: s.o.Version, Frames: s.frames}
 	reply.Components = appendComponents(reply.Components, pb.Seam_SEAM_PARTITIONER, s.o.Partitioners)
 	reply.Components = appendComponents(reply.Components, pb.Seam_SEAM_RETENTION, s.o.Retentions)
 	reply.Components = appendComponents(reply.Components, pb.Seam_SEAM_COMPRESSION, s.o.Compressors)
@@ -203,7 +207,11 @@ func (s *shelf[T]) get(name string) (T, error) {
 	defer s.mu.RUnlock()
 	c, ok := s.built[name]
 	if !ok {
-		return c, status.Errorf(codes.FailedPrecondition, "component %q has not been configured", name)
+		return c, notConfigured(name)
 	}
 	return c, nil
+}
+
+func notConfigured(component string) error {
+	return status.Errorf(codes.FailedPrecondition, "component %q has not been configured", component)
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,12 @@ func Serve(opts ...Option) {
 	if err := watchLifeline(os.Getenv(remote.LifelineEnv)); err != nil {
 		fmt.Fprintln(os.Stderr, "plugin:", err)
 		os.Exit(1)
+	}
+	if path := framesPath(os.Getenv); path != "" && server.HasPartitioners() {
+		// They end with the process. Without them the broker asks by gRPC.
+		if _, err := server.ListenFrames(path); err != nil {
+			log.Warn("partitioners are asked by gRPC alone, which takes longer", "error", err)
+		}
 	}
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  remote.Handshake(),
@@ -69,6 +76,16 @@ func NewServer(log *slog.Logger, opts ...Option) (*remote.Server, error) {
 		c.server.Collect = c.metrics.collect
 	}
 	return remote.NewServer(c.server)
+}
+
+// framesPath is where the socket for frames goes: beside go-plugin's, in the directory
+// that is the broker's alone. Empty where the broker wants TLS, which frames do not have.
+func framesPath(env func(string) string) string {
+	dir := env(goplugin.EnvUnixSocketDir)
+	if dir == "" || env("PLUGIN_CLIENT_CERT") != "" {
+		return ""
+	}
+	return filepath.Join(dir, "frames")
 }
 
 // watchLifeline ends the program, and all that it has started in its process group,

@@ -228,9 +228,12 @@ func (x *DescribeRequest) GetBrokerVersion() string {
 type DescribeReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name and release of the program, for people.
-	Name          string       `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version       string       `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Components    []*Component `protobuf:"bytes,3,rep,name=components,proto3" json:"components,omitempty"`
+	Name       string       `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version    string       `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Components []*Component `protobuf:"bytes,3,rep,name=components,proto3" json:"components,omitempty"`
+	// Path of a Unix socket on which the partitioners may be asked by frames as well, which is
+	// faster (docs/plugins/protocol.md); empty where there is none, as with TLS.
+	Frames        string `protobuf:"bytes,4,opt,name=frames,proto3" json:"frames,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +287,13 @@ func (x *DescribeReply) GetComponents() []*Component {
 		return x.Components
 	}
 	return nil
+}
+
+func (x *DescribeReply) GetFrames() string {
+	if x != nil {
+		return x.Frames
+	}
+	return ""
 }
 
 // Component is one implementation of a seam.
@@ -2341,13 +2351,14 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\fplugin.proto\x12\x12millrace.plugin.v0\"8\n" +
 	"\x0fDescribeRequest\x12%\n" +
-	"\x0ebroker_version\x18\x01 \x01(\tR\rbrokerVersion\"|\n" +
+	"\x0ebroker_version\x18\x01 \x01(\tR\rbrokerVersion\"\x94\x01\n" +
 	"\rDescribeReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12=\n" +
 	"\n" +
 	"components\x18\x03 \x03(\v2\x1d.millrace.plugin.v0.ComponentR\n" +
-	"components\"\xd2\x01\n" +
+	"components\x12\x16\n" +
+	"\x06frames\x18\x04 \x01(\tR\x06frames\"\xd2\x01\n" +
 	"\tComponent\x12,\n" +
 	"\x04seam\x18\x01 \x01(\x0e2\x18.millrace.plugin.v0.SeamR\x04seam\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
