@@ -153,9 +153,10 @@ func TestWhichWay(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, mode, mtls string
-		frames           bool
+		sockets          int // the one that listens, and one connection, which does for one producer
 	}{
-		{"frames", "good", "false", true}, {"none offered", "no frames", "false", false}, {"TLS", "good", "true", false},
+		{"frames", "good", "false", 2}, {"none offered", "no frames", "false", 0}, {"TLS", "good", "true", 0},
+		{"offered past TLS", "frames past TLS", "true", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -190,12 +191,8 @@ func TestWhichWay(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				want := 0
-				if c.frames {
-					want = 2 // one connection does for one producer
-				}
-				if n := sockets(path); n != want {
-					t.Errorf("start %d: %d sockets for frames, want %d", i, n, want)
+				if n := sockets(path); n != c.sockets {
+					t.Errorf("start %d: %d sockets for frames, want %d", i, n, c.sockets)
 				}
 				if err := h.Restart(t.Context(), "p"); err != nil {
 					t.Fatal(err)

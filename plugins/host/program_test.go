@@ -6,19 +6,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/partitioners"
+	"github.com/millrace/millrace/plugins/remote"
 	"github.com/millrace/millrace/plugins/rule"
 	"github.com/millrace/millrace/sdk/plugin"
 	"github.com/millrace/millrace/storage/compression"
@@ -50,6 +55,8 @@ func runPlugin(mode string) int {
 		return 0
 	case "bare":
 		return echo(os.Getenv("HOST_TEST_FILE"), os.Getenv("HOST_TEST_BYTES"))
+	case "wires":
+		return serveWires(os.Getenv("HOST_TEST_FILE"))
 	case "no frames":
 		_ = os.Unsetenv("PLUGIN_UNIX_SOCKET_DIR") // so that it is as one in another language
 	case "chatty":
@@ -77,7 +84,7 @@ func runPlugin(mode string) int {
 		return 0
 	}
 	b := &behaviour{mode: mode}
-	plugin.Serve(
+	opts := []plugin.Option{
 		plugin.Program("test", os.Getenv("HOST_TEST_VERSION")),
 		plugin.Partitioner("test-partitioner", "a partitioner for tests", partitionerConfig{Base: 0}, func(_ context.Context, _ core.Env, c partitionerConfig) (*testPartitioner, error) {
 			stage("configure")
@@ -89,7 +96,29 @@ func runPlugin(mode string) int {
 		plugin.Compressor("test-gzip", "gzip for tests", record.Gzip, true, struct{}{}, func(context.Context, core.Env, struct{}) (core.Compressor, error) {
 			return &testCompressor{b, compressors[record.Gzip]}, nil
 		}),
-	)
+	}
+	if mode == "frames past TLS" {
+		return serveAnyway(opts)
+	}
+	plugin.Serve(opts...)
+	return 0
+}
+
+// serveAnyway is plugin.Serve that offers frames whatever the broker wants.
+func serveAnyway(opts []plugin.Option) int {
+	server, err := plugin.NewServer(slog.New(slog.DiscardHandler), opts...)
+	if err != nil {
+		return 1
+	}
+	if _, err = server.ListenFrames(filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "frames")); err != nil {
+		return 1
+	}
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig:  remote.Handshake(),
+		VersionedPlugins: map[int]goplugin.PluginSet{remote.Version: remote.PluginSet(server)},
+		Logger:           hclog.NewNullLogger(),
+		GRPCServer:       goplugin.DefaultGRPCServer,
+	})
 	return 0
 }
 
