@@ -242,7 +242,9 @@ its checksum. Exit code 2 when a broker could not use it.`,
 					problems = append(problems, fmt.Errorf("%s %s: %s", c.Seam, c.Name, p))
 				}
 			}
-			if err := errors.Join(problems...); err != nil {
+			if err := errors.Join(problems...); err != nil && file == "" {
+				return &exitError{exitUsage, fmt.Errorf("the program refuses its settings, which are the defaults without --settings:\n%w", err)}
+			} else if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("the program refuses its settings:\n%w", err)}
 			}
 			for _, c := range d.Components {

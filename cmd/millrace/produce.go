@@ -94,7 +94,7 @@ func (p *produceFlags) open(ctx context.Context, topic string, from *placing) (*
 		return nil, usagef("--partition and --partitioner exclude each other")
 	case p.partitioner != "":
 		if cfg.Partitioner, err = from.registry.Build(ctx, p.partitioner, from.env); err != nil {
-			return nil, usagef("--partitioner: %w", err)
+			return nil, usagef("--partitioner: %w", withHint(err))
 		}
 	case p.partition < 0:
 		cfg.TopicPartitioner = client.FromRegistry(from.registry, from.env)
@@ -188,9 +188,17 @@ func (p *produceFlags) run(ctx context.Context, io streams, topic string) error 
 		failure = flushErr
 	}
 	if failure != nil {
-		return fmt.Errorf("produce to %s: %d records were sent, then: %w", topic, sent.Load(), failure)
+		return fmt.Errorf("produce to %s: %d records were sent, then: %w", topic, sent.Load(), withHint(failure))
 	}
 	return nil
+}
+
+// withHint says of a partitioner that is not known where it may be: a topic's is often a plugin's.
+func withHint(err error) error {
+	if errors.Is(err, core.ErrUnknownComponent) {
+		return fmt.Errorf("%w; a plugin's is known with --settings or --plugin", err)
+	}
+	return err
 }
 
 // readUntil reads until the input ends, the command is interrupted or sending has

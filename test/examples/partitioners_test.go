@@ -200,6 +200,15 @@ func TestRegions(t *testing.T) {
 	if s := list(t, b); s.Calls == 0 || s.Failures+s.Fallbacks+s.Nonsense > 0 {
 		t.Errorf("plugins list says %+v", s)
 	}
+	// What somebody who forgets the settings, or the plugin, is told.
+	for words, args := range map[string][]string{
+		"defaults without --settings": {"plugins", "verify", program},
+		"--settings or --plugin":      {"produce", "http", "--bootstrap-server", b.Addr},
+	} {
+		if r := harness.Millrace(t.Context(), t, "x\n", args...); r.Code == 0 || !strings.Contains(r.Stderr, words) {
+			t.Errorf("millrace %v: exit code %d, want %q in\n%s", args, r.Code, words, r.Stderr)
+		}
+	}
 }
 
 // TestHotKeys: a key with a third of the records is spread over four partitions, and all
