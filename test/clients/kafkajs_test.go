@@ -29,6 +29,13 @@ func kafkaJS(t *testing.T) client {
 	}
 }
 
+// kafkaJSReader reads by a group of one member, which docs/compatibility.md has in its table of groups.
+func kafkaJSReader(t *testing.T) client {
+	c := kafkaJS(t)
+	c.consume = newJS(t).consume
+	return c
+}
+
 // kafkaJSSays: a header's value cannot be null.
 func kafkaJSSays(m *message) {
 	for i, h := range m.Headers {

@@ -1,6 +1,6 @@
 'use strict'
 // Does what the tests of test/clients ask of kafkajs: the same commands and answers
-// as test/java's Client, of which kafkajs can only produce and send: it has no consumer
+// as test/java's Client; it consumes in a group of one member, because kafkajs has no consumer
 // without a group. With the arguments "member ADDR GROUP TOPIC SESSION HEARTBEAT WAIT",
 // times in ms, it is a member of a group, as test/java's Member is.
 const readline = require('readline')
@@ -52,6 +52,39 @@ async function produce(addr, topic, codec, messages) {
     }
   } finally {
     await producer.disconnect()
+  }
+}
+
+const line = m => {
+  const text = b => (b === null || b === undefined ? '-' : Buffer.from(b).toString('base64'))
+  const fields = [m.timestamp, text(m.key), text(m.value)]
+  for (const [key, values] of Object.entries(m.headers || {})) {
+    for (const v of [].concat(values)) fields.push(text(key), text(v))
+  }
+  return fields.join('\t')
+}
+
+// consume prints the first n messages of partition 0.
+let groups = 0
+async function consume(addr, topic, n) {
+  const kafka = new Kafka({ clientId: 'test', brokers: [addr], logLevel: logLevel.ERROR })
+  const consumer = kafka.consumer({ groupId: `read-${topic}-${process.pid}-${groups++}`, maxWaitTimeInMs: 50 })
+  await consumer.connect()
+  try {
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await new Promise((resolve, reject) => {
+      consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error))
+      let left = n
+      consumer.run({
+        autoCommit: false,
+        eachMessage: async ({ message: m }) => {
+          if (left > 0) process.stdout.write(line(m) + '\n')
+          if (--left === 0) resolve()
+        },
+      }).catch(reject)
+    })
+  } finally {
+    await consumer.disconnect()
   }
 }
 
@@ -124,6 +157,7 @@ async function main() {
       const input = []
       while (input.length < Number(n)) input.push(await next())
       if (command === 'produce') await produce(addr, topic, codec, input.map(message))
+      else if (command === 'consume') await consume(addr, topic, Number(codec))
       else if (command === 'send') await send(addr, topic, codec, input)
       else throw new Error(`unknown command ${command}`)
       process.stdout.write('ok\n')
