@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/millrace/millrace/sdk/plugintest"
 	"github.com/millrace/millrace/test/harness"
 )
 
@@ -46,6 +47,12 @@ func python(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return program
+}
+
+// TestPythonContract holds the contract against a program that has nothing of the SDK: the
+// same kit as for plugins in Go, behind the broker's own host.
+func TestPythonContract(t *testing.T) {
+	plugintest.Run(t, plugintest.Options{Program: python(t), Settings: map[string]string{offset: "3"}})
 }
 
 func TestPythonVerify(t *testing.T) {

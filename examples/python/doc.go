@@ -1,2 +1,0 @@
-// Package python has a plugin in Python, plugin.py, and in Go its tests alone.
-package python
