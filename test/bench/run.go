@@ -91,6 +91,13 @@ func run(ctx context.Context, o *options) error {
 		}
 		missed = append(missed, m...)
 	}
+	if !o.scale && (o.only == "" || strings.Contains("start plugins", o.only)) {
+		m, err := startWithPlugins(ctx, o)
+		if err != nil {
+			return err
+		}
+		missed = append(missed, m...)
+	}
 	if len(missed) > 0 {
 		fmt.Println("# targets missed:\n#   " + strings.Join(missed, "\n#   "))
 		if o.check {

@@ -85,13 +85,19 @@ func startBare(ctx context.Context, dir string, fetch int) (*process, error) {
 	return p, err
 }
 
-func startMillrace(ctx context.Context, bin, dir string) (*process, error) {
-	p := &process{cmd: exec.CommandContext(ctx, bin, "server",
+// startMillrace starts a broker and waits until it serves. overrides are name=value.
+func startMillrace(ctx context.Context, bin, dir string, overrides ...string) (*process, error) {
+	args := []string{"server",
 		"--override", "listeners=PLAINTEXT://127.0.0.1:0",
 		"--override", "http.listener=127.0.0.1:0",
 		"--override", "log.format=json",
 		"--override", "log.segment.delete.delay.ms=0",
-		"--override", "log.dirs="+filepath.Join(dir, "data"))}
+		"--override", "log.dirs=" + filepath.Join(dir, "data"),
+	}
+	for _, o := range overrides {
+		args = append(args, "--override", o)
+	}
+	p := &process{cmd: exec.CommandContext(ctx, bin, args...)}
 	errOut, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
