@@ -19,19 +19,30 @@ type breaker struct {
 	until time.Time // open until then; zero when closed
 }
 
-// allow reports whether a call may be made.
-func (b *breaker) allow() bool {
+// allow reports whether a call may be made, and whether it is the one that is to see: then
+// the others wait for what it finds.
+func (b *breaker) allow() (ok, probe bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.until.IsZero() {
-		return true
+		return true, false
 	}
 	now := b.clock.Now()
 	if now.Before(b.until) {
-		return false
+		return false, false
 	}
-	b.until = now.Add(b.reset) // others wait for what this one finds
-	return true
+	b.until = now.Add(b.reset)
+	return true, true
+}
+
+// unseen says that the one call that was to see was given up by its caller: the next one
+// may see.
+func (b *breaker) unseen() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.until.IsZero() {
+		b.until = b.clock.Now()
+	}
 }
 
 // done says how a call ended, and answers whether the breaker opened or closed with it.

@@ -52,7 +52,15 @@ func answer(t testing.TB, what string, c <-chan error) (err error) {
 
 func kill(t testing.TB, pid int) {
 	t.Helper()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	signal(t, pid, syscall.SIGKILL)
+}
+
+func signal(t testing.TB, pid int, sig syscall.Signal) {
+	t.Helper()
+	if pid <= 0 {
+		t.Fatal("no process") // 0 is the test's own group
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -274,6 +282,14 @@ func TestClose(t *testing.T) {
 			},
 			core.ErrClosed,
 		},
+		"stopped process": {
+			[]string{"plugin.p.stop.timeout.ms=50"},
+			func(t *testing.T, h *host.Host, _ *script) <-chan error {
+				signal(t, h.List()[0].PID, syscall.SIGSTOP)
+				return later(func() error { return place(t, partitioner(t, h)) })
+			},
+			core.ErrClosed,
+		},
 		"start": {
 			nil,
 			func(t *testing.T, h *host.Host, s *script) <-chan error {
@@ -348,6 +364,71 @@ func TestClose(t *testing.T) {
 			within(t, "Close again", h.Close)
 		})
 	}
+}
+
+// TestUnresponsive: a process that lives and does not answer is killed, and another one
+// started; one that was in its place already is not waited for either.
+func TestUnresponsive(t *testing.T) {
+	t.Parallel()
+	t.Run("health", func(t *testing.T) {
+		t.Parallel()
+		s := newScript(t)
+		h, log := mustOpen(t, settings(t, "good", s.setting(), "plugin.p.health.interval.ms=300", "plugin.p.restart.max=1000000"))
+		pid := 0
+		await(t, "a process to stop", func() bool { // a slow machine may be at the second one by now
+			pid = h.List()[0].PID
+			return pid != 0 && syscall.Kill(pid, syscall.SIGSTOP) == nil
+		})
+		await(t, "another process", func() bool {
+			st := h.List()[0]
+			return st.State == host.Running && st.PID != pid
+		})
+		if alive(pid) || !strings.Contains(log.String(), "the plugin does not answer") {
+			t.Errorf("the old process lives: %v\n%s", alive(pid), log)
+		}
+	})
+	t.Run("reload", func(t *testing.T) {
+		t.Parallel()
+		s := newScript(t)
+		h, _ := mustOpen(t, settings(t, "good", s.setting(), "plugin.p.stop.timeout.ms=50"))
+		pid := h.List()[0].PID
+		signal(t, pid, syscall.SIGSTOP)
+		for range 2 {
+			if err := answer(t, "reload", later(func() error { return h.Reload(t.Context(), "p") })); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.left(1)
+		if alive(pid) {
+			t.Error("the old process lives")
+		}
+	})
+}
+
+// TestInspectHangs: a component that is never configured does not keep who inspects it.
+// (A start that is slower than the bound ends the same way.)
+func TestInspectHangs(t *testing.T) {
+	t.Parallel()
+	s := newScript(t)
+	s.set("configure", "wait")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := host.DefaultSpec("p", self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.StartTimeout, spec.StopTimeout = time.Second, 50*time.Millisecond
+	spec.Environment = []string{modeEnv + "=good", dirEnv + "=" + s.dir}
+	err = answer(t, "inspect", later(func() error {
+		_, err := host.Inspect(t.Context(), spec, func(string) (string, bool) { return "", false }, discard())
+		return err
+	}))
+	if err == nil {
+		t.Error("it was configured")
+	}
+	s.left(0)
 }
 
 // TestDaemon: something that the plugin has started, and that nobody can find, holds its

@@ -246,13 +246,17 @@ func (p *plugin) breaker(n remote.Name) *breaker {
 // Call implements remote.Link.
 func (p *plugin) Call(ctx context.Context, n remote.Name, f func(context.Context, grpc.ClientConnInterface) error) error {
 	b := p.breaker(n)
-	if !b.allow() {
+	ok, probe := b.allow()
+	if !ok {
 		return fmt.Errorf("%s: %w", n, ErrOpen)
 	}
 	p.calls.Add(1)
 	err := p.call(ctx, n, f)
 	refused := refusal(n, err)
 	if ctx.Err() != nil && err != nil {
+		if probe {
+			b.unseen()
+		}
 		return err // it says nothing of the plugin
 	}
 	if err != nil && !refused {

@@ -36,7 +36,7 @@ func TestBreaker(t *testing.T) {
 	}
 	allow := func(want bool) {
 		t.Helper()
-		if b.allow() != want {
+		if ok, _ := b.allow(); ok != want {
 			t.Fatalf("allow: want %v", want)
 		}
 	}
@@ -61,6 +61,10 @@ func TestBreaker(t *testing.T) {
 	allow(false)
 	c.now = c.now.Add(1)
 	allow(true)
+	allow(false)
+	b.unseen() // who made it has gone
+	allow(true)
+	allow(false)
 	if opened, closed := b.done(false); opened || !closed || b.open() {
 		t.Fatal("a success closes it")
 	}
