@@ -33,7 +33,7 @@ type Options struct {
 
 // patience is how long the suite waits for what must come. It is never waited out
 // unless the coordinator is wrong.
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // Run runs the suite, each check in a subtest of its own.
 func Run(t *testing.T, o Options) {

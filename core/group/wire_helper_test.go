@@ -133,7 +133,7 @@ func commitOf(groupID, id string, generation int32, topic string, partition int3
 // be created first.
 func (w *wire) enterGroup(groupID, id string, instance *string, metadata []byte) *kmsg.JoinGroupResponse {
 	w.t.Helper()
-	for range 500 {
+	for range 6000 { // two minutes
 		resp := ask[*kmsg.JoinGroupResponse](w, joinOf(groupID, id, instance, metadata))
 		switch resp.ErrorCode {
 		case 0:

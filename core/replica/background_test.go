@@ -22,7 +22,7 @@ import (
 // eventually waits for what happens in the background, however long it takes.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 10_000 {
+	for range 120_000 { // two minutes at least
 		if ok() {
 			return
 		}

@@ -66,7 +66,7 @@ func (j jbod) move(dir string) int16 {
 // until waits for something that goes on by itself.
 func (j jbod) until(what string, cond func(i replica.PartitionInfo) bool) {
 	j.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for {
 		for _, i := range j.Partitions() {
 			if i.Topic == topic && i.Partition == 0 && cond(i) {

@@ -178,7 +178,7 @@ func work(t *testing.T, h *host.Host, done <-chan struct{}) {
 // checkKilled kills the process again and again while it works; nobody may notice, and
 // it has to be there again each time.
 func checkKilled(t *testing.T, o Options) {
-	h := open(t, o, "restart.max=1000", "call.timeout.ms=60000")
+	h := open(t, o, "restart.max=1000")
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() { work(t, h, done) })

@@ -16,7 +16,7 @@ import (
 
 // patience is how long the suite waits for what must happen; it is never waited
 // for when all is well.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // env is what a case runs in.
 type env struct {

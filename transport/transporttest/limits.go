@@ -101,19 +101,34 @@ func testOpenRefuses(e *env) {
 	e.works(e.dial(l))
 }
 
+// briefly is an idle timeout that a test can wait for.
+const briefly = 30 * time.Millisecond
+
 // testIdle: idle connections are closed, and those that wait for their reply are
 // not idle.
 func testIdle(e *env) {
 	ch := make(chan pending, 1)
 	h := e.deferring(ch)
-	l := e.listen(h, func(c *core.ListenerConfig) { c.IdleTimeout = 30 * time.Millisecond })
-	busy := e.dial(l)
-	e.send(busy, []byte("slow"))
-	p := after(e, "the request arrives", ch)
+	var l core.Listener
+	var busy core.Conn
+	var p pending
+	for timeout := briefly; p.w == nil; timeout *= 2 { // a slow machine needs a longer one to send in time
+		l = e.listen(h, func(c *core.ListenerConfig) { c.IdleTimeout = timeout })
+		busy = e.dial(l)
+		_ = busy.WriteFrame(e.Context(), core.Part{Bytes: []byte("slow")}) // it may be closed already
+		e.eventually("the request arrives, or comes too late", func() bool {
+			select {
+			case p = <-ch:
+				return true
+			default:
+				return l.Stats().Expired == 1
+			}
+		})
+	}
 	for i := range 3 {
 		c := e.raw(l)
 		if i == 1 {
-			e.write(c, append(prefix(100), 1, 2, 3)) // half a frame does not keep it open
+			_, _ = c.Write(append(prefix(100), 1, 2, 3)) // half a frame does not keep it open; it may be closed already
 		}
 		if got := e.rawEnd(c); len(got) != 0 {
 			e.Errorf("received %d bytes", len(got))
@@ -140,10 +155,12 @@ func testSlowReader(e *env) {
 			w.Reply(e.ledger.reply(part()))
 			return nil
 		}}
-		l := e.listen(h, func(c *core.ListenerConfig) { c.IdleTimeout = 50 * time.Millisecond })
-		c := e.raw(l)
-		e.write(c, bytes.Repeat(frame(nil), requests))
-		e.eventually("the connection is cut off", func() bool { s := l.Stats(); return s.Open == 0 && s.Expired == 1 })
+		for timeout := briefly; h.served.Load() == 0; timeout *= 2 { // a slow machine needs a longer one to send in time
+			l := e.listen(h, func(c *core.ListenerConfig) { c.IdleTimeout = timeout })
+			c := e.raw(l)
+			_, _ = c.Write(bytes.Repeat(frame(nil), requests)) // it may be closed already
+			e.eventually("the connection is cut off", func() bool { s := l.Stats(); return s.Open == 0 && s.Expired == 1 })
+		}
 		if n := h.served.Load(); n > requests/4 {
 			e.Errorf("%s: %d requests were served for a client that reads nothing", name, n)
 		}
