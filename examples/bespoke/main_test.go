@@ -39,6 +39,7 @@ func TestBespoke(t *testing.T) {
 		select {
 		case <-time.After(10 * time.Millisecond): // the broker is starting
 		case err := <-done:
+			done <- err // for the end of the test
 			t.Fatalf("run ended: %v", err)
 		}
 	}

@@ -148,7 +148,7 @@ func TestMove(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for {
 		more(1)
 		if dir, moving := where(t, c, 0); dir == to && !moving {
@@ -197,7 +197,11 @@ func TestLostDirectory(t *testing.T) {
 	b = harness.StartIn(t, root, b.Addr, dirs)
 	c = client(t, b)
 	for p := range int32(4) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		limit := time.Minute
+		if lost[p] { // a client may try until then
+			limit = 5 * time.Second
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		offset, err := produce(ctx, c, p, "meanwhile", 10)
 		cancel()
 		if lost[p] && err == nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -37,7 +38,7 @@ type Broker struct {
 }
 
 // startTimeout is generous: a test machine may be busy with other tests.
-const startTimeout = 60 * time.Second
+const startTimeout = 2 * time.Minute
 
 // Binary is the program under test: BROKER_UNDER_TEST, or a fresh build.
 func Binary(t testing.TB) string {
@@ -86,9 +87,13 @@ func Start(t testing.TB, overrides ...string) *Broker {
 }
 
 // StartIn runs a broker on an address and a directory that may have been used by
-// another one before.
+// another one before. Port 0 is a FreePort, so that the broker finds it free when it is
+// started again.
 func StartIn(t testing.TB, dir, addr string, overrides ...string) *Broker {
 	t.Helper()
+	if addr == "127.0.0.1:0" {
+		addr = FreePort(t)
+	}
 	b := &Broker{Dir: dir, t: t, done: make(chan struct{}), log: &logTail{}}
 	b.Args = []string{"server",
 		"--override", "listeners=PLAINTEXT://" + addr,
@@ -244,13 +249,19 @@ func Need(t testing.TB, commands ...string) {
 	}
 }
 
-// FreePort is a port on which nobody listened just now.
+// FreePort is a port on which nobody listened just now. No system gives it to a client or
+// to a listener on port 0, so that it stays free: those are above.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)) //nolint:gosec // any will do
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
+		if err == nil {
+			_ = l.Close() // only borrowed
+			return addr
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
-	defer func() { _ = l.Close() }() // only borrowed
-	return l.Addr().String()
 }

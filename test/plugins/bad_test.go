@@ -62,7 +62,11 @@ func TestBadRunning(t *testing.T) {
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, mode, "plugin.t.call.timeout.ms=300", "compression.implementation.gzip=test-gzip")
+			limit := "60000"
+			if mode == "never" || mode == "loop" { // these wait for it
+				limit = "300"
+			}
+			b := start(t, mode, "plugin.t.call.timeout.ms="+limit, "compression.implementation.gzip=test-gzip")
 			create(t, b, "placed", 4, map[string]string{"partitioner": "test-partitioner"})
 			create(t, b, "packed", 1, map[string]string{"compression.type": "gzip"})
 			if mode == "loop" {

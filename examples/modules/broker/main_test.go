@@ -40,6 +40,7 @@ func TestModules(t *testing.T) {
 		select {
 		case <-time.After(10 * time.Millisecond): // the broker is starting
 		case err := <-done:
+			done <- err // for the end of the test
 			t.Fatalf("run ended: %v", err)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 const addr = "millrace:9092"
 
 // stopTimeout bounds the end of a broker, which has little to do.
-const stopTimeout = 30 * time.Second
+const stopTimeout = 2 * time.Minute
 
 // Broker is a running broker that ends with its test.
 type Broker struct{ *broker.Broker }
