@@ -72,7 +72,7 @@ func newAdmin(t *testing.T, b *brokertest.Broker, l level) *admin {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(func() {
 		client.Close()
 		cancel()

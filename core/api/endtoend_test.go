@@ -165,7 +165,7 @@ func TestEndToEnd(t *testing.T) {
 
 func produceAndConsume(t *testing.T, topic string, seeds kgo.Opt, opts ...kgo.Opt) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	opts = append(opts, seeds)
 	producer, err := kgo.NewClient(append(opts, kgo.AllowAutoTopicCreation())...)

@@ -2,19 +2,20 @@ package main
 
 import (
 	"context"
-	"net"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/sdk/broker/brokertest"
 )
 
 // TestBespoke runs the program and sees the replaced part at work: old records go,
 // the last ones stay.
 func TestBespoke(t *testing.T) {
 	t.Parallel()
-	addr := freePort(t)
+	addr := brokertest.FreePort(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -75,14 +76,4 @@ func TestBespoke(t *testing.T) {
 			t.Fatal("nothing was deleted")
 		}
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }() // only borrowed
-	return l.Addr().String()
 }

@@ -68,7 +68,7 @@ func client(t *testing.T, opts ...kgo.Opt) *kgo.Client {
 func TestDataOutlivesBroker(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first := start(t, onDisk(dir, "127.0.0.1:0")...)
+	first := start(t, onDisk(dir, brokertest.FreePort(t))...)
 	addr := first.Addr("PLAINTEXT").String()
 	cl := client(t, kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("kept"), kgo.AllowAutoTopicCreation())
 	if err := cl.ProduceSync(t.Context(), kgo.StringRecord("one"), kgo.StringRecord("two")).FirstErr(); err != nil {

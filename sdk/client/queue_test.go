@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/millrace/millrace/sdk/broker"
+	"github.com/millrace/millrace/sdk/broker/brokertest"
 	"github.com/millrace/millrace/sdk/client"
 )
 
@@ -229,7 +230,7 @@ func TestQueueCeiling(t *testing.T) {
 func TestQueueOverRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := startTCP(t, dir, "127.0.0.1:0", queueSettings()...)
+	b := startTCP(t, dir, brokertest.FreePort(t), queueSettings()...)
 	q := queueOn(t, &cluster{t, []string{b.Addr("PLAINTEXT").String()}, nil})
 	q.topic("t", 1)
 	q.fill("t", 10)

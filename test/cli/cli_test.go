@@ -58,7 +58,7 @@ func (s *shell) fails(code int, words, stdin string, args ...string) {
 
 func millrace(t *testing.T, code int, stdin string, args ...string) harness.Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r := harness.Millrace(ctx, t, stdin, args...)
 	if r.Code != code {
@@ -197,7 +197,7 @@ func TestProduceInterrupted(t *testing.T) {
 	t.Parallel()
 	s := newShell(t)
 	s.run(done, "", "topics", "create", "t", "--partitions", "1")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, harness.Binary(t), "produce", "t", "--bootstrap-server", s.b.Addr)
 	in, err := cmd.StdinPipe()

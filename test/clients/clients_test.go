@@ -43,7 +43,7 @@ type client struct {
 	shows func(*message)
 }
 
-const timeout = 3 * time.Minute
+const timeout = 5 * time.Minute
 
 // maxWait is how long consumers let the broker wait for more at the end of a
 // partition; with their defaults most of the time of these tests would go there.

@@ -62,7 +62,7 @@ func keys(t *testing.T, b *harness.Broker, partition int32, want int) []string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var out []string
 	for len(out) < want {

@@ -41,7 +41,7 @@ func TestFullDisk(t *testing.T) {
 	create(t, c, 1, map[string]*string{"segment.bytes": &size})
 	var acked []string
 	try := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		k := fmt.Sprint(len(acked))
 		_, err := produce(ctx, c, 0, k, 300_000)

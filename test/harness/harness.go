@@ -1,5 +1,5 @@
-// Package harness runs the real millrace binary for tests: on ports that the system
-// chooses, in a directory of the test's own, ended with the test.
+// Package harness runs the real millrace binary for tests: on free ports, in a directory
+// of the test's own, ended with the test.
 package harness
 
 import (

@@ -196,7 +196,7 @@ func identityOf(t *testing.T, dir string) string {
 // needed to begin another one.
 func TestLostTree(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	b := harness.Start(t)
 	createTopics(ctx, t, client(t, b.Addr))
@@ -237,7 +237,7 @@ func TestLostTree(t *testing.T) {
 // and says what to do.
 func TestNotWhole(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	b := harness.Start(t)
 	if _, err := kadm.NewClient(client(t, b.Addr)).CreateTopic(ctx, 3, 1, nil, "orders"); err != nil {

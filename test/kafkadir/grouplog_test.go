@@ -19,7 +19,7 @@ import (
 func TestKafkaDecodesGroupRecords(t *testing.T) {
 	t.Parallel()
 	classPath(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	b := harness.Start(t, "broker.id=7", "offsets.topic.num.partitions=2", "group.initial.rebalance.delay.ms=0")
 	cl := client(t, b.Addr)

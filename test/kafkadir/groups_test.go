@@ -134,7 +134,7 @@ func (k *tools) offsetsTopic(ctx context.Context, addr string) string {
 // there after the broker was killed, and after it was stopped.
 func TestKafkasGroupTool(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	k := startTools(ctx, t)
 	b := harness.Start(t, "group.initial.rebalance.delay.ms=0")

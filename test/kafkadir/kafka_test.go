@@ -97,7 +97,7 @@ func java(ctx context.Context, cp string, args ...string) *exec.Cmd {
 func dumpLogSegments(t *testing.T, files []string, flags ...string) string {
 	t.Helper()
 	cp := classPath(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := java(ctx, cp, append([]string{"kafka.tools.DumpLogSegments", "--files", strings.Join(files, ",")}, flags...)...)
 	out, err := cmd.CombinedOutput()
@@ -119,7 +119,7 @@ type kafka struct {
 	log strings.Builder
 }
 
-const kafkaStart = 2 * time.Minute
+const kafkaStart = 5 * time.Minute
 
 // startKafka runs Kafka over a directory; home is where its ZooKeeper and its
 // configuration live from one start to the next.

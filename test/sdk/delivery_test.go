@@ -137,7 +137,7 @@ func read(t *testing.T, b *harness.Broker) map[string]int {
 func TestGroupOverKills(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t, "num.partitions=3", "offsets.topic.num.partitions=5", "group.initial.rebalance.delay.ms=0")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	p := producer(t, client.ProducerConfig{Brokers: []string{b.Addr}, Options: append(impatient(), kgo.AllowAutoTopicCreation())})
 	for i := range messages {

@@ -2,20 +2,21 @@ package main
 
 import (
 	"context"
-	"net"
 	"testing"
 	"time"
 
 	"example.com/prefix"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/sdk/broker/brokertest"
 )
 
 // TestModules runs the program and sees the parts of the other modules at work: old records
 // go, the last ones stay, and the partitioner guards its topic.
 func TestModules(t *testing.T) {
 	t.Parallel()
-	addr := freePort(t)
+	addr := brokertest.FreePort(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -77,16 +78,6 @@ func TestModules(t *testing.T) {
 			t.Fatal("nothing was deleted")
 		}
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }() // only borrowed
-	return l.Addr().String()
 }
 
 // guarded sends a key to both partitions of a guarded topic: one of them is refused.

@@ -5,9 +5,12 @@ package brokertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,4 +75,22 @@ func (b *Broker) DialContext(ctx context.Context, network, address string) (net.
 		return nil, fmt.Errorf("dial %s: the broker's transport has no connections inside of the process", address)
 	}
 	return d.DialContext(ctx, network, address)
+}
+
+// FreePort is a loopback address, for a broker on the network, on whose port nobody
+// listened just now. It stays free, also while that broker is away: no system gives it to
+// a client or to a listener on port 0, as those are above.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)) //nolint:gosec // any will do
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err == nil {
+			_ = l.Close() // only borrowed
+			return address
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
 }
