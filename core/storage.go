@@ -40,7 +40,8 @@ type Storage interface {
 	// they are closed. Deleting a log that does not exist is no error.
 	Delete(ctx context.Context, id LogID) error
 	// Checkpoint replaces a checkpoint durably: after it returns, Checkpoints
-	// answers at, also after a crash. Partitions not in at are forgotten.
+	// answers at, also after a crash. Partitions not in at are forgotten. A directory
+	// that is offline is left out, which is no error once Events has told of it.
 	Checkpoint(ctx context.Context, kind CheckpointKind, at map[TopicPartition]int64) error
 	// Checkpoints reads a checkpoint back. A checkpoint never written is empty.
 	Checkpoints(ctx context.Context, kind CheckpointKind) (map[TopicPartition]int64, error)

@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -18,8 +19,8 @@ import (
 // faulty is a storage whose logs fail when they are told to.
 type faulty struct {
 	core.Storage
-	opening, appending, reading, flushing atomic.Pointer[error]
-	flushes                               atomic.Int64
+	opening, appending, reading, flushing, closing atomic.Pointer[error]
+	flushes                                        atomic.Int64
 	// hold, when set, keeps every flush waiting until it is closed.
 	hold atomic.Pointer[chan struct{}]
 }
@@ -65,6 +66,10 @@ func (l *faultyLog) Read(ctx context.Context, r core.ReadRequest) (core.Chunk, e
 		return core.Chunk{}, err
 	}
 	return l.Log.Read(ctx, r)
+}
+
+func (l *faultyLog) Close() error {
+	return errors.Join(l.Log.Close(), failing(&l.f.closing))
 }
 
 func (l *faultyLog) Flush(ctx context.Context, upTo int64) error {
@@ -129,6 +134,16 @@ func TestStorageErrorTakesOnePartitionOffline(t *testing.T) {
 	_, err = other.Fetch(t.Context(), replica.FetchRequest{LeaderEpoch: -1, LastFetchedEpoch: -1, MaxBytes: 100, MinOneBatch: true})
 	if code(err) != kerr.KafkaStorageError.Code {
 		t.Errorf("fetch on a broken disk: %v", err)
+	}
+	// A disk that cannot be read is not written to either.
+	_, err = other.Append(t.Context(), replica.AppendRequest{Batches: batchOf(1, 10), Version: 9})
+	if code(err) != kerr.KafkaStorageError.Code || told.Load() != 2 {
+		t.Errorf("append on a disk that cannot be read: %v; told %d times", err, told.Load())
+	}
+	// That its logs cannot be closed in order is no news.
+	fail(&f.closing, fmt.Errorf("close: %w", core.ErrStorage))
+	if err := b.Close(t.Context()); err != nil {
+		t.Errorf("close beside a disk that failed: %v", err)
 	}
 }
 

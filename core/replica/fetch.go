@@ -89,10 +89,7 @@ func (p *Partition) readFailed(offset int64, err error) error {
 		start, end := p.log.Bounds()
 		return errOutOfRange(p.tp, offset, start, end)
 	}
-	if f := p.fault.Load(); f != nil && f.noReads {
-		return f.err // the log was closed meanwhile
-	}
-	return storageError(p.tp, "read", err)
+	return p.failed("read", err)
 }
 
 // readBatch reads the first batch of a chunk and closes the chunk.

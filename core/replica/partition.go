@@ -356,7 +356,13 @@ func (p *Partition) shut(ctx context.Context, clean bool) error {
 			p.mu.Unlock()
 		}
 	}
-	return p.log.Close()
+	err := p.log.Close()
+	if err != nil && !healthy && errors.Is(err, core.ErrStorage) {
+		// Those who need to know were told when it went offline.
+		p.m.log.Warn("closed a log that is offline", "partition", p.tp.String(), "error", err)
+		return nil
+	}
+	return err
 }
 
 // reconfigure takes over the topic's current settings.

@@ -5,7 +5,6 @@ package vfs
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime/debug"
 	"syscall"
@@ -55,7 +54,7 @@ func (OS) SyncDir(name string) error {
 }
 
 // Lock implements FS.
-func (OS) Lock(name string) (io.Closer, error) {
+func (OS) Lock(name string) (Lock, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
@@ -67,7 +66,25 @@ func (OS) Lock(name string) (io.Closer, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	return f, nil
+	return osLock{f}, nil
+}
+
+type osLock struct{ *os.File }
+
+// Held implements Lock.
+func (l osLock) Held() error {
+	at, err := os.Stat(l.Name())
+	if err != nil {
+		return err
+	}
+	own, err := l.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(at, own) {
+		return &os.PathError{Op: "look for the lock", Path: l.Name(), Err: errors.New("another file is there: was the disk unmounted?")}
+	}
+	return nil
 }
 
 // DiskUsage implements FS.

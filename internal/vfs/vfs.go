@@ -45,9 +45,17 @@ type FS interface {
 	SyncDir(name string) error
 	// Lock makes a lock file where there is none and locks it against others until
 	// the answer is closed, or the process ends. It does not wait: ErrLocked.
-	Lock(name string) (io.Closer, error)
+	Lock(name string) (Lock, error)
 	// DiskUsage is about the file system that holds a directory.
 	DiskUsage(name string) (Usage, error)
+}
+
+// Lock is a lock file that is locked. Closing it lets others have it.
+type Lock interface {
+	io.Closer
+	// Held reports nil as long as the name leads to the file that is locked. It does
+	// not once the file system was unmounted, or its directory replaced.
+	Held() error
 }
 
 // Usage is the size of a file system and what is left of it for this user, in

@@ -101,6 +101,34 @@ func TestLock(t *testing.T) {
 	}
 }
 
+func TestLockHeld(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := vfs.OS{}.Lock(filepath.Join(dir, ".lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }() // only looked at
+	if err := l.Held(); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(os.Rename(dir, dir+"-away"), os.Mkdir(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Held(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("in an empty directory: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Held(); err == nil {
+		t.Error("another file is taken for the lock")
+	}
+}
+
 func TestWriteFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

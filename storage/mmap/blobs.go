@@ -58,6 +58,9 @@ func (b *blobs) Get(_ context.Context, name string) ([]byte, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		err = core.ErrNotFound
 	}
+	if err != nil && !errors.Is(err, core.ErrNotFound) {
+		return nil, b.l.fail("get blob "+name+" of", fmt.Errorf("%w: %w", core.ErrStorage, err))
+	}
 	if err != nil {
 		return nil, b.l.fail("get blob "+name+" of", err)
 	}
@@ -80,6 +83,8 @@ func (b *blobs) Put(_ context.Context, name string, data []byte) error {
 		sentinel := core.ErrStorage
 		if isNoSpace(err) {
 			sentinel = core.ErrNoSpace
+		} else {
+			b.l.dd.doubt()
 		}
 		return b.l.fail("put blob "+name+" of", fmt.Errorf("%w: %w", sentinel, err))
 	}
@@ -93,7 +98,7 @@ func (b *blobs) List(context.Context) ([]string, error) {
 	}
 	entries, err := b.l.st.fs.ReadDir(b.l.dir)
 	if err != nil {
-		return nil, b.l.fail("list blobs of", err)
+		return nil, b.l.fail("list blobs of", fmt.Errorf("%w: %w", core.ErrStorage, err))
 	}
 	var names []string
 	for _, e := range entries {

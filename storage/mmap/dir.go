@@ -1,9 +1,9 @@
 package mmap
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,7 +19,7 @@ import (
 type dataDir struct {
 	st    *Storage
 	path  string
-	lock  io.Closer
+	lock  vfs.Lock
 	clean bool // it was shut down cleanly before
 	meta  properties
 
@@ -259,7 +259,8 @@ func (d *dataDir) logs() ([]*logEntry, error) {
 
 // checkpoint replaces a checkpoint file, unless it has that content already. No
 // offset goes beyond what is flushed of a log in open that was cut: the cut has
-// lowered that, and will lower the checkpoint next.
+// lowered that, and will lower the checkpoint next. Of a directory that is offline it
+// tries whether it works again; that it does not is no news.
 func (d *dataDir) checkpoint(kind core.CheckpointKind, at map[core.TopicPartition]int64, open map[core.TopicPartition]*Log) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -271,7 +272,12 @@ func (d *dataDir) checkpoint(kind core.CheckpointKind, at map[core.TopicPartitio
 	if !d.unsure[kind] && (d.at[kind] != nil && maps.Equal(d.at[kind], at) || d.at[kind] == nil && len(at) == 0) {
 		return nil
 	}
-	return d.write(kind, at)
+	known := d.err != nil
+	err := d.write(kind, at)
+	if known && d.err != nil {
+		return nil
+	}
+	return err
 }
 
 // write is checkpoint with d.mu held.
@@ -280,7 +286,9 @@ func (d *dataDir) write(kind core.CheckpointKind, at map[core.TopicPartition]int
 	if err != nil {
 		return err
 	}
-	err = vfs.WriteFile(d.st.fs, filepath.Join(d.path, name), formatCheckpoint(at))
+	if err = d.lock.Held(); err == nil {
+		err = vfs.WriteFile(d.st.fs, filepath.Join(d.path, name), formatCheckpoint(at))
+	}
 	d.unsure[kind] = err != nil
 	d.report(err)
 	if err != nil {
@@ -325,17 +333,28 @@ func (d *dataDir) forget(tp core.TopicPartition) error {
 	return nil
 }
 
+// point is the recovery point that is written down of a log.
+func (d *dataDir) point(tp core.TopicPartition) (int64, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, ok := d.at[core.RecoveryPoints][tp]
+	return at, ok
+}
+
 func (d *dataDir) checkpointed(kind core.CheckpointKind, tp core.TopicPartition) int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.at[kind][tp]
 }
 
-// report takes the directory offline at an error other than a full disk, and back
-// when something succeeds; d.mu is held.
+// report takes the directory offline at an error other than a full disk or a want of
+// descriptors, and back when something succeeds; d.mu is held.
 func (d *dataDir) report(err error) {
-	if isNoSpace(err) || (err == nil) == (d.err == nil) {
+	if isNoSpace(err) || isShortage(err) || (err == nil) == (d.err == nil) {
 		return
+	}
+	if err == nil && d.lock.Held() != nil {
+		return // what has worked is another directory in its place
 	}
 	d.err = err
 	d.st.event(core.StorageEvent{Dir: d.path, Err: err})
@@ -345,4 +364,39 @@ func (d *dataDir) reportError(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.report(err)
+}
+
+// doubt finds out whether an error of one log is that of the directory: one bad file
+// takes only its log offline.
+func (d *dataDir) doubt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return
+	}
+	if err := d.try(); err != nil {
+		d.report(err)
+	}
+}
+
+// try writes something and reads it back; d.mu is held.
+func (d *dataDir) try() error {
+	if err := d.lock.Held(); err != nil {
+		return err
+	}
+	fs, name, want := d.st.fs, filepath.Join(d.path, ".try"+vfs.TmpSuffix), []byte("does the disk work?")
+	if err := vfs.WriteFile(fs, name, want); err != nil {
+		return err
+	}
+	got, err := vfs.ReadFile(fs, name)
+	if err == nil && !bytes.Equal(got, want) {
+		err = fmt.Errorf("%s: what was written is not what is read", name)
+	}
+	return errors.Join(err, fs.Remove(name))
+}
+
+func (d *dataDir) offline() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err != nil
 }

@@ -166,6 +166,9 @@ func (s *Storage) newEntry(id core.LogID) (*logEntry, error) {
 
 // openEntry makes the directory what it should be and recovers the log.
 func (s *Storage) openEntry(ctx context.Context, e *logEntry, id core.LogID, cfg core.LogConfig, created bool) (*Log, core.Recovered, error) {
+	if err := e.dd.lock.Held(); err != nil {
+		return nil, core.Recovered{}, e.failure(err) // it must not begin anew in an empty mount point
+	}
 	if created {
 		if _, err := s.fs.Stat(e.dir); !errors.Is(err, os.ErrNotExist) {
 			e.settled = false // an attempt before that failed has left something

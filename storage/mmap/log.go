@@ -118,7 +118,18 @@ func (l *Log) broken(doing string, err error) error {
 	return l.storageError(doing, err)
 }
 
-// storageError takes the log offline whatever the error.
+// readFailed takes the log offline where the disk could not be read. What the caller
+// asked for, or the log holds, may be at fault as well.
+func (l *Log) readFailed(doing string, err error) error {
+	switch {
+	case errors.Is(err, core.ErrOffsetOutOfRange), errors.Is(err, core.ErrCorrupt), errors.Is(err, core.ErrClosed):
+		return l.fail(doing, err)
+	}
+	return l.broken(doing, err)
+}
+
+// storageError takes the log offline whatever the error, and its directory where that
+// does not work either.
 func (l *Log) storageError(doing string, err error) error {
 	if !errors.Is(err, core.ErrStorage) {
 		err = fmt.Errorf("%w: %w", core.ErrStorage, err)
@@ -126,6 +137,7 @@ func (l *Log) storageError(doing string, err error) error {
 	if l.offline.CompareAndSwap(nil, &err) {
 		l.entry.distrust(l.st.fs)
 		l.st.log.Error("log is offline", "log", l.name, "dir", l.dir, "doing", doing, "error", err)
+		l.dd.doubt()
 	}
 	return l.fail(doing, err)
 }

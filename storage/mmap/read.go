@@ -19,7 +19,7 @@ func (l *Log) Read(_ context.Context, r core.ReadRequest) (core.Chunk, error) {
 		if again, err := l.again(err); again {
 			continue
 		} else if err != nil {
-			return core.Chunk{}, l.fail("read", err)
+			return core.Chunk{}, l.readFailed("read", err)
 		}
 		return c, nil
 	}
@@ -220,7 +220,7 @@ func (l *Log) BatchForTimestamp(_ context.Context, ms int64) (core.Chunk, error)
 		if again, err := l.again(err); again {
 			continue
 		} else if err != nil {
-			return core.Chunk{}, l.fail("search by timestamp in", err)
+			return core.Chunk{}, l.readFailed("search by timestamp in", err)
 		}
 		return c, nil
 	}

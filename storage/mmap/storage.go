@@ -251,7 +251,7 @@ func number(b bool) int {
 // Checkpoint implements core.Storage. Each directory has the partitions that are
 // in it; those of no directory go to the first. A recovery point is written once
 // everything that it lets a recovery trust is durable, and not above what is
-// flushed of an open log that was cut meanwhile.
+// flushed of an open log that was cut meanwhile; that of a log that is offline stays.
 func (s *Storage) Checkpoint(_ context.Context, kind core.CheckpointKind, at map[core.TopicPartition]int64) error {
 	if _, err := checkpointFile(kind); err != nil {
 		return err
@@ -282,8 +282,19 @@ func (s *Storage) Checkpoint(_ context.Context, kind core.CheckpointKind, at map
 	s.mu.Unlock()
 	var err error
 	for tp, l := range open {
-		if serr := l.syncIndexes(at[tp]); serr != nil {
-			return fmt.Errorf("write checkpoint: %w", serr)
+		known := l.offline.Load() != nil
+		if !known {
+			serr := l.syncIndexes(at[tp])
+			if serr == nil {
+				continue
+			}
+			err = errors.Join(err, fmt.Errorf("write checkpoint: %w", serr))
+		}
+		// Its own point stays where it is, and holds up nobody else's.
+		if point, ok := l.dd.point(tp); ok {
+			split[l.dd][tp] = min(point, at[tp])
+		} else {
+			delete(split[l.dd], tp)
 		}
 	}
 	for _, d := range dirs {
@@ -420,6 +431,9 @@ func (s *Storage) Close() error {
 
 // closeDir writes what the logs of a directory ended with and marks it clean.
 func (s *Storage) closeDir(d *dataDir) error {
+	if d.offline() {
+		return nil // what it holds is looked through when it works again
+	}
 	d.mu.Lock()
 	points, starts := maps.Clone(d.at[core.RecoveryPoints]), maps.Clone(d.at[core.LogStarts])
 	d.mu.Unlock()

@@ -54,8 +54,9 @@ func produce(ctx context.Context, c *kgo.Client, partition int32, value string, 
 	return r.Offset, err
 }
 
-// keys reads the keys of a partition from the beginning up to its end.
-func keys(t *testing.T, b *harness.Broker, partition int32, want int) []string {
+// has checks that a partition has all that was acknowledged, in order. Records that
+// were not may be in between.
+func has(t *testing.T, b *harness.Broker, partition int32, acked []string) {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}))
 	if err != nil {
@@ -64,30 +65,16 @@ func keys(t *testing.T, b *harness.Broker, partition int32, want int) []string {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	var out []string
-	for len(out) < want {
+	for i := 0; i < len(acked); {
 		f := c.PollFetches(ctx)
 		if err := f.Err(); err != nil {
-			t.Fatalf("%d of %d records, then: %v", len(out), want, err)
+			t.Fatalf("partition %d: %q is lost: %d of %d acknowledged records are there, then: %v", partition, acked[i], i, len(acked), err)
 		}
-		f.EachRecord(func(r *kgo.Record) { out = append(out, string(r.Key)) })
-	}
-	return out
-}
-
-// has checks that a partition has all that was acknowledged, in order. Records that
-// were not may be in between.
-func has(t *testing.T, b *harness.Broker, partition int32, acked []string) {
-	t.Helper()
-	got := keys(t, b, partition, len(acked))
-	i := 0
-	for _, k := range got {
-		if i < len(acked) && k == acked[i] {
-			i++
-		}
-	}
-	if i < len(acked) {
-		t.Fatalf("%q is lost: %d of %d acknowledged records are there", acked[i], i, len(acked))
+		f.EachRecord(func(r *kgo.Record) {
+			if i < len(acked) && string(r.Key) == acked[i] {
+				i++
+			}
+		})
 	}
 }
 

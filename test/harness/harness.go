@@ -168,6 +168,18 @@ func (b *Broker) Stop() {
 	}
 }
 
+// Wait waits for a broker that ends by itself and answers its exit code; -1 where a
+// signal ended it.
+func (b *Broker) Wait() int {
+	b.t.Helper()
+	select {
+	case <-b.done:
+	case <-time.After(startTimeout):
+		b.t.Fatalf("millrace did not end by itself in %s\n%s", startTimeout, b.log.String())
+	}
+	return b.cmd.ProcessState.ExitCode()
+}
+
 // Restart starts the broker again on the same address and directory.
 func (b *Broker) Restart(overrides ...string) *Broker {
 	b.t.Helper()

@@ -2,7 +2,6 @@ package vfstest
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -382,7 +381,7 @@ func (d *Disk) SyncDir(name string) error {
 }
 
 // Lock implements vfs.FS.
-func (d *Disk) Lock(name string) (io.Closer, error) {
+func (d *Disk) Lock(name string) (vfs.Lock, error) {
 	if err := d.enter(); err != nil {
 		return nil, pathError("lock", name, err)
 	}
@@ -397,7 +396,28 @@ func (d *Disk) Lock(name string) (io.Closer, error) {
 	}
 	d.locks[f.n] = true
 	f.lock = true
-	return f, nil
+	return heldLock{f, name}, nil
+}
+
+type heldLock struct {
+	*file
+	name string
+}
+
+// Held implements vfs.Lock.
+func (l heldLock) Held() error {
+	if err := l.d.enter(); err != nil {
+		return pathError("stat", l.name, err)
+	}
+	defer l.d.mu.Unlock()
+	n, err := l.d.look(l.name)
+	if err == nil && n != l.n {
+		err = errors.New("another file is there")
+	}
+	if err != nil {
+		return pathError("stat", l.name, err)
+	}
+	return nil
 }
 
 // DiskUsage implements vfs.FS.

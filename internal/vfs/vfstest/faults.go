@@ -2,7 +2,6 @@ package vfstest
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"sync"
 
@@ -187,7 +186,7 @@ func (f *Faults) SyncDir(name string) error {
 }
 
 // Lock implements vfs.FS.
-func (f *Faults) Lock(name string) (lock io.Closer, err error) {
+func (f *Faults) Lock(name string) (lock vfs.Lock, err error) {
 	err = f.call(Op{Kind: Lock, Name: name}, func() error {
 		lock, err = f.fs.Lock(name)
 		return err
