@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -78,7 +79,7 @@ func post(t *testing.T, await func(done func(error))) ([]*leader, func(query str
 		Partitioner:      func(context.Context, string) (core.Partitioner, error) { return places{&panicked}, nil },
 		TopicPartitioner: func(string) string { return "p" },
 		Refused:          func(string) bool { return false },
-		Clock:            core.SystemClock{}, Log: slog.New(slog.DiscardHandler), MaxBytes: 1 << 20, Timeout: 50 * time.Millisecond,
+		Clock:            core.SystemClock{}, Log: slog.New(slog.DiscardHandler), MaxBytes: 1 << 20, Timeout: time.Minute,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(httpproduce.Pattern, h)
@@ -113,6 +114,10 @@ func TestSplits(t *testing.T) {
 // TestAcks: all waits for the replicas and says what becomes of that; 1 does not wait.
 func TestAcks(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testAcks) // the time-out passes at once
+}
+
+func testAcks(t *testing.T) {
 	never := func(func(error)) {}
 	ls, send := post(t, never)
 	if code, body := send("?acks=1", "0a"); code != http.StatusOK || ls[0].waited != 0 {
