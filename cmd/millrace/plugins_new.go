@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,8 +33,9 @@ func pluginKinds() []string { return []string{"partitioner", "retention", "compr
 type newPlugin struct {
 	Kind, Name, Module string
 	// Go is the version of the language. Replace is a checkout of Millrace and Requires what
-	// its go.mod requires; both are empty without one.
-	Go, Replace, Requires string
+	// its go.mod requires; both are empty without one. Version is the release to require
+	// without a checkout; empty for the newest.
+	Go, Replace, Requires, Version string
 }
 
 func pluginsNew(io streams) *cobra.Command {
@@ -44,7 +46,8 @@ func pluginsNew(io streams) *cobra.Command {
 		Args: exactly("partitioner, retention or compression", "NAME"),
 		Long: `Writes a Go module with a program, its test and a README, for you to change. With
 --replace, or inside of a checkout of Millrace, it builds against the checkout and needs no
-network; elsewhere go mod tidy comes first.`,
+network; elsewhere go mod tidy comes first, which fetches the release of this command, or
+the newest where it was not installed as one (go install ...@VERSION).`,
 		Example: `  millrace plugins new retention mine
   millrace plugins new partitioner mine --module example.com/mine --replace ~/src/millrace`,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -143,6 +146,15 @@ func findCheckout() (string, error) {
 	}
 }
 
+// installedVersion is the version as which this program was installed; empty when it was built
+// from a checkout, of which nobody can tell whether it has been published.
+func installedVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Sum != "" {
+		return info.Main.Version
+	}
+	return ""
+}
+
 // checkoutModule is how the go.mod of a checkout begins.
 const checkoutModule = "module github.com/millrace/millrace\n"
 
@@ -151,6 +163,7 @@ func (p *newPlugin) checkReplace() error {
 	if p.Replace == "" {
 		var err error
 		if p.Replace, err = findCheckout(); err != nil || p.Replace == "" {
+			p.Version = installedVersion()
 			return err
 		}
 	}
@@ -221,7 +234,7 @@ func (p *newPlugin) write(dir string) error {
 func (p *newPlugin) next(io streams, dir string) error {
 	tidy := ""
 	if p.Replace == "" {
-		tidy = "  go mod tidy\n"
+		tidy = "  go mod tidy    # fetches Millrace; --replace CHECKOUT makes a plugin that builds against a checkout\n"
 	}
 	_, err := fmt.Fprintf(io.out, `Made the %s plugin %s in %s. Next:
   cd %s
