@@ -17,7 +17,8 @@ import (
 // gzip in other codecs. Every client reads it, byte for byte.
 func TestLibdeflate(t *testing.T) {
 	t.Parallel()
-	b := harness.Start(t, append(groupSettings(), "plugin.libdeflate.path="+libdeflate(t), "compression.implementation.gzip=libdeflate")...)
+	settings := append(groupSettings(), harness.Plugin("libdeflate", libdeflate(t))...)
+	b := harness.Start(t, append(settings, "compression.implementation.gzip=libdeflate")...)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*timeout)
 	defer cancel()
 	const topic = "packed"

@@ -46,13 +46,12 @@ func TestCalendar(t *testing.T) {
 		return time.Date(y, m, d-days, hour, 0, 0, 0, zone)
 	}
 	weekday := func(days int) string { return strings.ToLower(ago(days, 12).Weekday().String()) }
-	b := harness.Start(t,
-		"plugin.calendar.path="+example(t, "calendar"),
+	b := harness.Start(t, append(harness.Plugin("calendar", example(t, "calendar")),
 		"retention.calendar.days=3", "retention.calendar.zone="+zone.String(),
 		"retention.calendar.weekend="+weekday(2)+","+weekday(3),
 		"retention.calendar.holidays="+ago(5, 12).Format("2006-01-02")+","+ago(6, 12).Format("01-02"),
 		"log.retention.check.interval.ms=20",
-	)
+	)...)
 	// Four records a day: the first and the last moment, and between them an hour that the days
 	// of another zone end at.
 	const days, perDay = 14, 4

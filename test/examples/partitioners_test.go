@@ -26,7 +26,7 @@ import (
 )
 
 // producing is a way to send a record for each key; their values are 0, 1 and so on.
-type producing func(t *testing.T, b *harness.Broker, plugin, topic string, settings map[string]string, keys []string)
+type producing func(t *testing.T, b *harness.Broker, plugin, topic string, settings, keys []string)
 
 // ways are those in which records meet the plugin's partitioner: in the broker, beside the
 // command line, and beside a program with the SDK. The last two run the plugin themselves.
@@ -34,7 +34,7 @@ func ways() map[string]producing {
 	return map[string]producing{"http": overHTTP, "command": byCommand, "sdk": bySDK}
 }
 
-func overHTTP(t *testing.T, b *harness.Broker, _, topic string, _ map[string]string, keys []string) {
+func overHTTP(t *testing.T, b *harness.Broker, _, topic string, _, keys []string) {
 	t.Helper()
 	type record struct {
 		Key   string `json:"key"`
@@ -66,30 +66,28 @@ func overHTTP(t *testing.T, b *harness.Broker, _, topic string, _ map[string]str
 	}
 }
 
-func byCommand(t *testing.T, b *harness.Broker, plugin, topic string, settings map[string]string, keys []string) {
+func byCommand(t *testing.T, b *harness.Broker, plugin, topic string, settings, keys []string) {
 	t.Helper()
-	var file, in strings.Builder
-	for name, value := range settings {
-		fmt.Fprintf(&file, "%s=%s\n", name, value)
-	}
+	name := filepath.Base(plugin)
+	file := strings.Join(append(harness.Plugin(name, plugin), settings...), "\n")
+	var in strings.Builder
 	for i, k := range keys {
 		fmt.Fprintf(&in, "%s\t%d\n", k, i)
 	}
 	path := filepath.Join(t.TempDir(), "server.properties")
-	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Base(plugin)
-	if _, err := b.Run(t.Context(), in.String(), "produce", topic, "--parse-key",
-		"--partitioner", name, "--plugin", name+"="+plugin, "--settings", path); err != nil {
+	if _, err := b.Run(t.Context(), in.String(), "produce", topic, "--parse-key", "--partitioner", name, "--settings", path); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func bySDK(t *testing.T, b *harness.Broker, plugin, topic string, settings map[string]string, keys []string) {
+func bySDK(t *testing.T, b *harness.Broker, plugin, topic string, settings, keys []string) {
 	t.Helper()
-	all := map[string]string{"plugin.p.path": plugin}
-	for name, value := range settings {
+	all := map[string]string{}
+	for _, s := range append(harness.Plugin("p", plugin), settings...) {
+		name, value, _ := strings.Cut(s, "=")
 		all[name] = value
 	}
 	host, err := broker.OpenPlugins(t.Context(), all, nil, slog.New(slog.DiscardHandler))
@@ -157,7 +155,7 @@ func TestRegions(t *testing.T) {
 	t.Parallel()
 	const name, regions = "partitioner.regions", "eu=0-3,us=4-7,ap=8"
 	program := example(t, "regions")
-	b := harness.Start(t, "plugin.regions.path="+program, name+"="+regions, "http.produce.enable=true")
+	b := harness.Start(t, append(harness.Plugin("regions", program), name+"="+regions, "http.produce.enable=true")...)
 	var keys []string
 	for i := range 200 {
 		for _, region := range []string{"eu", "us", "ap", "xx"} {
@@ -168,7 +166,7 @@ func TestRegions(t *testing.T) {
 	home := map[string]int32{}
 	for way, produce := range ways() {
 		create(t, b, way, "10", "partitioner=regions", "partitioner.guard=reject")
-		produce(t, b, program, way, map[string]string{name: regions}, keys)
+		produce(t, b, program, way, []string{name + "=" + regions}, keys)
 		used := map[string]map[int32]bool{}
 		for i, partition := range placed(t, b, way, keys) {
 			region, _, _ := strings.Cut(keys[i], ":")
@@ -225,7 +223,7 @@ func TestHotKeys(t *testing.T) {
 		slack = 2 // turns end where they end
 	)
 	program := example(t, "hotkeys")
-	b := harness.Start(t, "plugin.hotkeys.path="+program, "http.produce.enable=true")
+	b := harness.Start(t, append(harness.Plugin("hotkeys", program), "http.produce.enable=true")...)
 	rnd := rand.New(rand.NewPCG(5, 6))
 	keys, hots := make([]string, n), 0
 	for i := range keys {

@@ -28,12 +28,11 @@ func unreadValue(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("
 func TestUnread(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "kcat")
-	settings := []string{
-		"plugin.unread.path=" + example(t, "unread"), "plugin.unread.restart.backoff.ms=10",
+	settings := append(harness.Plugin("unread", example(t, "unread")),
 		"retention.unread.groups=billing,archive",
 		"log.retention.check.interval.ms=20", "log.segment.delete.delay.ms=0",
 		"group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=3",
-	}
+	)
 	b := harness.Start(t, settings...)
 	limits := []string{"retention.ms=3600000", "retention.bytes=1", "segment.bytes=15000", "segment.ms=3600000"}
 	create(t, b, "plain", "1", limits...)

@@ -42,3 +42,14 @@ func (b *Broker) DumpLog(ctx context.Context, topic string, flags ...string) str
 	}
 	return r.Stdout
 }
+
+// Plugin is the settings, name=value, with which a broker runs a program as a plugin; no
+// start and no call fails for a slow machine.
+func Plugin(name, program string) []string {
+	const patient = "=120000"
+	prefix := "plugin." + name + "."
+	return []string{
+		prefix + "path=" + program, prefix + "start.timeout.ms" + patient, prefix + "call.timeout.ms" + patient,
+		prefix + "health.interval.ms" + patient, prefix + "restart.backoff.ms=10",
+	}
+}
