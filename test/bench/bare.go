@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,6 +27,7 @@ func runBare(args []string) error {
 	f := flag.NewFlagSet(bareCommand, flag.ContinueOnError)
 	dir := f.String("dir", "", "where to write")
 	fetchBytes := f.Int("fetch", 0, "size of a fetch response's records")
+	cold := f.Int64("cold", 0, "size of a file that each connection reads through, a cold reader's fetch at a time")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -35,11 +37,21 @@ func runBare(args []string) error {
 	}
 	fmt.Println(l.Addr())
 	s := &bare{dir: *dir, fetch: *fetchBytes}
-	if s.fetch > 0 {
-		if s.file, err = fetchFile(*dir, s.fetch); err != nil {
-			return err
-		}
+	switch {
+	case s.fetch > 0:
+		// As many bytes as the broker's partitions hold of the answers, so that both
+		// servers' data are as warm in the processor's caches.
+		_, s.file, err = fetchFile(*dir, int64(s.fetch)*topicPartitions)
+	case *cold > 0:
+		var batch int64
+		batch, s.file, err = fetchFile(*dir, *cold)
+		s.fetch = int(coldFetch / batch * batch)
+		s.walk = *cold / int64(s.fetch) * int64(s.fetch)
 	}
+	if err != nil {
+		return err
+	}
+	s.header = fetchHeader(s.fetch)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends when the parent does
 		os.Exit(0)
@@ -56,28 +68,48 @@ func runBare(args []string) error {
 type bare struct {
 	dir   string
 	fetch int
+	walk  int64 // of the file, by each connection; 0: it answers always the same
 	file  *os.File
-	next  atomic.Int32 // of file names
-	conns atomic.Int32
+	// header is what comes before the records in an answer to a fetch, but for the
+	// correlation id in it.
+	header []byte
+	next   atomic.Int32 // of file names
+	conns  atomic.Int32
 }
 
-func fetchFile(dir string, size int) (*os.File, error) {
-	f, err := os.Create(filepath.Join(dir, "bare-fetch"))
-	if err != nil {
-		return nil, err
+// bareFile is the name of the file that fetches are answered from.
+const bareFile = "bare-fetch"
+
+// fetchFile makes that file, of at least so many bytes, and answers the size of the
+// batches in it.
+func fetchFile(dir string, size int64) (batchBytes int64, f *os.File, err error) {
+	if f, err = os.Create(filepath.Join(dir, bareFile)); err != nil {
+		return 0, nil, err
 	}
 	b, err := batch(64 << 10)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	// As many bytes as the broker's partitions hold of the answers, so that both
-	// servers' data are as warm in the processor's caches.
-	for n := 0; n < size*topicPartitions; n += len(b) {
+	for n := int64(0); n < size; n += int64(len(b)) {
 		if _, err := f.Write(b); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 	}
-	return f, nil
+	return int64(len(b)), f, f.Sync() // what is dirty cannot be forgotten
+}
+
+// fetchHeader is a response to a fetch of one partition, up to its records.
+func fetchHeader(size int) []byte {
+	resp := kmsg.NewPtrFetchResponse()
+	resp.SetVersion(fetchVersion)
+	t, p := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+	p.RecordBatches = []byte{}
+	t.Topic, t.Partitions = "x", append(t.Partitions, p)
+	resp.Topics = append(resp.Topics, t)
+	out := resp.AppendTo(make([]byte, 8))
+	binary.BigEndian.PutUint32(out, uint32(len(out)-4+size))
+	binary.BigEndian.PutUint32(out[len(out)-4:], uint32(size)) // the records are what comes last
+	return out
 }
 
 func (s *bare) serve(c net.Conn) {
@@ -97,7 +129,7 @@ func (s *bare) loop(c *net.TCPConn) error {
 	}
 	in := bufio.NewReaderSize(c, 4096)
 	var (
-		from     = int64(s.conns.Add(1)-1) % topicPartitions * int64(s.fetch)
+		from     = s.start(int64(s.conns.Add(1) - 1))
 		buf      = make([]byte, 4<<20)
 		file     *os.File
 		at, room int64
@@ -142,6 +174,9 @@ func (s *bare) loop(c *net.TCPConn) error {
 			if err := s.send(raw, from, head[:0], correlation); err != nil {
 				return err
 			}
+			if s.walk > 0 {
+				from = (from + int64(s.fetch)) % s.walk
+			}
 		case 18:
 			out := append(head[:0], 0, 0, 0, 14)
 			out = append(out, correlation...)
@@ -151,6 +186,16 @@ func (s *bare) loop(c *net.TCPConn) error {
 			}
 		}
 	}
+}
+
+// start is where in the file a connection reads first. Those that walk begin at eight
+// places in eight groups, as the readers do with the broker's partitions.
+func (s *bare) start(conn int64) int64 {
+	if s.walk == 0 {
+		return conn % topicPartitions * int64(s.fetch)
+	}
+	partition := s.walk / topicPartitions * (conn % topicPartitions)
+	return (partition + conn/topicPartitions*100<<10) / int64(s.fetch) * int64(s.fetch) % s.walk
 }
 
 // findBatch finds the records in a produce request of the load: they are the last
@@ -185,9 +230,7 @@ func cannedProduce(out, correlation []byte) []byte {
 
 // send answers a fetch: a header and a range of the file by sendfile.
 func (s *bare) send(raw syscall.RawConn, from int64, out, correlation []byte) error {
-	const header = 50 // about that of a response with one partition
-	out = append(out, make([]byte, 8+header)...)
-	binary.BigEndian.PutUint32(out, uint32(4+header+s.fetch))
+	out = append(out, s.header...)
 	copy(out[4:], correlation)
 	var (
 		sendErr error

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,7 +127,7 @@ func measure(ctx context.Context, o *options, s *scenario) (bare, ours []result,
 	if s.kind == "fetch" {
 		fetch = s.size
 	}
-	b, err := startBare(ctx, dir, fetch)
+	b, err := startBare(ctx, dir, "-fetch", strconv.Itoa(fetch))
 	if err != nil {
 		return nil, nil, err
 	}

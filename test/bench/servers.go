@@ -63,12 +63,13 @@ func (p *process) resident() (int64, error) {
 	return 0, errors.New("no VmRSS in the process's status")
 }
 
-func startBare(ctx context.Context, dir string, fetch int) (*process, error) {
+// startBare starts the bare server, which writes into dir.
+func startBare(ctx context.Context, dir string, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.CommandContext(ctx, self, bareCommand, "-dir", dir, "-fetch", strconv.Itoa(fetch))}
+	p := &process{cmd: exec.CommandContext(ctx, self, append([]string{bareCommand, "-dir", dir}, args...)...)}
 	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
