@@ -160,7 +160,7 @@ func TestWhichWay(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			h, _ := mustOpen(t, settings(t, c.mode, "plugin.p.mtls="+c.mtls))
+			h, _ := mustOpen(t, settings(t, c.mode, "plugin.p.mtls="+c.mtls, "plugin.p.call.timeout.ms=60000"))
 			socket := func() string {
 				env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", h.List()[0].PID))
 				if err != nil {
