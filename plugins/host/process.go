@@ -167,7 +167,7 @@ func (p *process) kill() {
 		_ = p.run.Kill(context.Background()) // before go-plugin asks it, and waits for it
 	}
 	if p.frames != nil {
-		p.frames.Close()
+		p.frames.Abort()
 	}
 	p.client.Kill()
 	if p.run != nil {

@@ -28,15 +28,17 @@ type Framed struct {
 	log  *slog.Logger
 
 	mu   sync.Mutex
-	idle []*frameConn // the last one is used first
-	busy int          // connections of calls that are under way
-	off  bool         // broken, or closed
+	idle []*frameConn            // the last one is used first
+	busy int                     // connections of calls that are under way
+	used map[*frameConn]struct{} // those of them that are connected
+	off  bool                    // broken, or closed
+	dead bool                    // the process is
 }
 
 // NewFramed makes a connection of conn and the socket at path that the plugin has named
 // for frames. Close it before conn.
 func NewFramed(conn grpc.ClientConnInterface, path string, log *slog.Logger) *Framed {
-	return &Framed{ClientConnInterface: conn, path: path, log: log}
+	return &Framed{ClientConnInterface: conn, path: path, log: log, used: map[*frameConn]struct{}{}}
 }
 
 // frameConn is one connection. Its buffers are used again.
@@ -58,6 +60,30 @@ func (f *Framed) Close() {
 	for _, c := range idle {
 		_ = c.Close() // nothing is lost with it
 	}
+}
+
+// Abort closes everything, once the plugin's process is dead: what it has started may
+// hold the other ends, and no call is to wait for that. Safe to call twice.
+func (f *Framed) Abort() {
+	f.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead = true
+	for c := range f.used {
+		_ = c.Close() // its call ends with that
+	}
+}
+
+// connected takes note of a connection of a call; false when it comes too late.
+func (f *Framed) connected(c *frameConn, conn net.Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead {
+		return false
+	}
+	c.Conn, c.in = conn, bufio.NewReaderSize(conn, frameBuffer)
+	f.used[c] = struct{}{}
+	return true
 }
 
 // Invoke implements grpc.ClientConnInterface.
@@ -103,6 +129,7 @@ func (f *Framed) take() (*frameConn, bool) {
 	}
 	c := f.idle[last]
 	f.idle = f.idle[:last]
+	f.used[c] = struct{}{}
 	return c, true
 }
 
@@ -110,6 +137,7 @@ func (f *Framed) take() (*frameConn, bool) {
 func (f *Framed) give(c *frameConn, whole bool) {
 	f.mu.Lock()
 	f.busy--
+	delete(f.used, c)
 	whole = whole && !f.off
 	if whole {
 		f.idle = append(f.idle, c)
@@ -134,7 +162,10 @@ func (f *Framed) call(ctx context.Context, c *frameConn, method byte, question, 
 		if err != nil {
 			return nil, fmt.Errorf("connect to the plugin's frames: %w", err)
 		}
-		c.Conn, c.in = conn, bufio.NewReaderSize(conn, frameBuffer)
+		if !f.connected(c, conn) {
+			_ = conn.Close() // nothing was asked
+			return nil, fmt.Errorf("connect to the plugin's frames: %w", net.ErrClosed)
+		}
 	}
 	stop := context.AfterFunc(ctx, func() {
 		_ = c.SetDeadline(time.Unix(0, 1)) // it ends at once; a closed one has ended
