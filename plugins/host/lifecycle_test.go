@@ -284,9 +284,11 @@ func TestClose(t *testing.T) {
 		},
 		"stopped process": {
 			[]string{"plugin.p.stop.timeout.ms=50"},
-			func(t *testing.T, h *host.Host, _ *script) <-chan error {
-				signal(t, h.List()[0].PID, syscall.SIGSTOP)
-				return later(func() error { return place(t, partitioner(t, h)) })
+			func(t *testing.T, h *host.Host, s *script) <-chan error {
+				s.set("call", "wait")
+				call := later(func() error { return place(t, partitioner(t, h)) })
+				signal(t, s.waits("call"), syscall.SIGSTOP)
+				return call
 			},
 			core.ErrClosed,
 		},
