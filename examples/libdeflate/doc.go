@@ -12,5 +12,6 @@
 //
 // It links with C, so it is built with the tag libdeflate alone:
 //
-//	CGO_ENABLED=1 go build -tags libdeflate ./examples/libdeflate
+//	apt-get install gcc libdeflate-dev
+//	CGO_ENABLED=1 go build -tags libdeflate -o /opt/millrace/plugins/ ./examples/libdeflate
 package main
