@@ -221,7 +221,7 @@ func TestNoPlugin(t *testing.T) {
 		"garbage":        {settings(t, "garbage"), []string{"Zounds"}},
 		"silent":         {settings(t, "silent", "plugin.p.start.timeout.ms=300"), []string{"timeout"}},
 		"wrong version": {map[string]string{"plugin.p.path": write("v99", "#!/bin/sh\necho '1|99|unix|/nowhere|grpc|'\nsleep 5\n", 0o700)},
-			[]string{"99", "API version"}},
+			[]string{"plugin p", "version 99", "speaks version 1", "build it anew"}},
 		"wrong protocol": {map[string]string{"plugin.p.path": write("netrpc", "#!/bin/sh\necho '1|1|unix|/nowhere|netrpc|'\nsleep 5\n", 0o700)},
 			[]string{"netrpc"}},
 		"checksum":       {settings(t, "good", "plugin.p.sha256="+strings.Repeat("00", 32)), []string{"another checksum", "plugin.p.sha256"}},

@@ -17,7 +17,8 @@ import (
 // limits are what a plugin may have.
 //
 // Memory is bounded by a cgroup (v2) below the broker's own where the broker may make
-// one: the kernel kills the plugin at the limit. GOMEMLIMIT is set as well, or instead, so
+// one: the kernel kills the plugin at the limit. Where it may not, over tells the
+// supervisor, with each look at the plugin's health. GOMEMLIMIT is set in both cases, so
 // that a plugin in Go collects garbage before it comes to that.
 type limits struct {
 	s     *Spec
@@ -29,8 +30,12 @@ type limits struct {
 func newLimits(s *Spec, log *slog.Logger) *limits {
 	l := &limits{s: s, log: log}
 	if s.Memory > 0 {
-		if err := l.makeGroup(); err != nil {
-			log.Warn("the plugin's memory is bounded by GOMEMLIMIT alone: no cgroup could be made for it", "error", err)
+		own, err := os.ReadFile("/proc/self/cgroup")
+		if err == nil {
+			err = l.makeGroup("/sys/fs/cgroup", string(own))
+		}
+		if err != nil {
+			log.Warn("the plugin's memory is bounded by GOMEMLIMIT and looked at with its health: no cgroup could be made for it", "error", err)
 		}
 	}
 	return l
@@ -38,15 +43,10 @@ func newLimits(s *Spec, log *slog.Logger) *limits {
 
 var errNoCgroup = errors.New("there is no cgroup (v2) of the broker's own with a memory controller")
 
-// makeGroup makes a cgroup below that of the broker.
-func (l *limits) makeGroup() error {
-	const root = "/sys/fs/cgroup"
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return fmt.Errorf("find the broker's cgroup: %w", err)
-	}
+// makeGroup makes a cgroup below that of the broker, which own names as /proc does.
+func (l *limits) makeGroup(root, own string) error {
 	var parent string
-	for line := range strings.Lines(string(own)) {
+	for line := range strings.Lines(own) {
 		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
 			parent = filepath.Join(root, path)
 		}
@@ -65,7 +65,7 @@ func (l *limits) makeGroupIn(parent string) error {
 	if err != nil {
 		return fmt.Errorf("make a cgroup: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(group, "memory.max"), []byte(strconv.FormatInt(l.s.Memory, 10)), 0); err != nil {
+	if err := os.WriteFile(filepath.Join(group, "memory.max"), []byte(strconv.FormatInt(l.s.Memory, 10)), 0o600); err != nil {
 		_ = os.Remove(group) // the first error counts
 		return fmt.Errorf("set the cgroup's memory.max: %w", err)
 	}
@@ -110,6 +110,44 @@ func (l *limits) apply(pid int) {
 			l.log.Warn("cannot set the plugin's priority", "nice", n, "error", err)
 		}
 	}
+}
+
+// over says so when a process has more memory than it may have. It is nil where a cgroup
+// sees to it.
+func (l *limits) over(pid int) error {
+	if l.s.Memory == 0 || l.group != "" {
+		return nil
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return nil //nolint:nilerr // it is gone, which shows elsewhere
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return nil
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	if used := pages * int64(os.Getpagesize()); err == nil && used > l.s.Memory {
+		return fmt.Errorf("%w: it has %d bytes and may have %d", errMemory, used, l.s.Memory)
+	}
+	return nil
+}
+
+// overflowed says so when the kernel has killed something in the cgroup for its memory.
+func (l *limits) overflowed() error {
+	if l.group == "" {
+		return nil
+	}
+	events, err := os.ReadFile(filepath.Join(l.group, "memory.events"))
+	if err != nil {
+		return nil //nolint:nilerr // it only explains
+	}
+	for line := range strings.Lines(string(events)) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok && n != "0" {
+			return fmt.Errorf("%w: the kernel killed it at %d bytes", errMemory, l.s.Memory)
+		}
+	}
+	return nil
 }
 
 // remove frees the cgroup, after the process has ended.

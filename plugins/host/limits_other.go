@@ -32,6 +32,10 @@ func (l *limits) attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr
 
 func (l *limits) apply(int) {}
 
+func (l *limits) over(int) error { return nil }
+
+func (l *limits) overflowed() error { return nil }
+
 func (l *limits) remove() {}
 
 // reap waits for the process's end and kills what it has started.

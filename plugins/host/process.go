@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"sync"
@@ -73,7 +74,7 @@ func launch(ctx context.Context, s *Spec, log *atomic.Pointer[slog.Logger], cloc
 	})
 	if err := p.connect(ctx, s, log, version); err != nil {
 		p.kill()
-		return nil, p.explain(s, err)
+		return nil, p.explain(s, version, err)
 	}
 	return p, nil
 }
@@ -107,8 +108,16 @@ func (p *process) connect(ctx context.Context, s *Spec, log *atomic.Pointer[slog
 	return nil
 }
 
+// otherVersion is go-plugin's message about a program that speaks another version of
+// the contract.
+var otherVersion = regexp.MustCompile(`^[iI]ncompatible API version with plugin\. Plugin version: (\d+)`)
+
 // explain says what an operator can do about a program that does not start.
-func (p *process) explain(s *Spec, err error) error {
+func (p *process) explain(s *Spec, version string, err error) error {
+	if found := otherVersion.FindStringSubmatch(err.Error()); found != nil {
+		return fmt.Errorf("start the plugin %s (%s): it speaks version %s of the contract, and this broker, release %s, speaks version %d: "+
+			"use a release of the plugin that was built with the sdk/plugin of this release, or build it anew with that", s.Name, s.Path, found[1], version, remote.Version)
+	}
 	why := "see what it printed above"
 	if p.run != nil {
 		if ended := p.run.ended(); ended != "" {
@@ -313,6 +322,9 @@ func (r *programRunner) waited() {
 	state, err := r.cmd.Process.Wait()
 	if err == nil && !state.Success() {
 		err = &exec.ExitError{ProcessState: state}
+		if over := r.limits.overflowed(); over != nil {
+			err = fmt.Errorf("%w: %w", over, err)
+		}
 	}
 	r.waitErr = err
 }

@@ -94,7 +94,7 @@ func SettingDefs(name string) []core.SettingDef {
 		d(keySHA256, "string", "", "SHA-256 that the program must have, in hexadecimal; it is not started otherwise."),
 		d(keyMTLS, "boolean", "false", "Encrypt and authenticate the connection to the plugin, with certificates of one run."),
 		d(keyEnvironment, "list", "", "NAME=VALUE, by commas: the plugin's environment. Nothing of the broker's own is passed on."),
-		d(keyMemory, "long", "0", "Memory that the plugin may have: a cgroup (v2) where the broker may make one, and GOMEMLIMIT. 0 is no limit."),
+		d(keyMemory, "long", "0", "Memory that the plugin may have: a cgroup (v2) where the broker may make one, else a look at it with its health; and GOMEMLIMIT. 0 is no limit."),
 		d(keyOpenFiles, "int", "0", "Descriptors that the plugin may have open; 0 leaves the limit as it is."),
 		d(keyNice, "int", "0", "Added to the plugin's priority, -20 to 19."),
 		d(keyStartTimeout, "long", "10000", "How long a start may take."),
@@ -107,7 +107,7 @@ func SettingDefs(name string) []core.SettingDef {
 		d(keyBreakerFailures, "int", "5", "Calls in a row that may fail before a component is left alone and the built-in does its work."),
 		d(keyBreakerReset, "long", "30000", "How long a component is left alone before it is tried again."),
 		d(keyFallback, "string", "", "Built-in that does the work when the plugin cannot; none for none. A partitioner has murmur2 otherwise, a retention policy none: nothing is deleted meanwhile. Compression always has the codec's own."),
-		d(keyTrust, "boolean", "false", "Do not check that what the plugin compresses decompresses to the same with the built-in. A plugin that errs then loses records."),
+		d(keyTrust, "boolean", "false", "Do not check that what the plugin compresses decompresses to the same with the built-in, and let it decompress. A plugin that errs then loses records."),
 	}
 }
 

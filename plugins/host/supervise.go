@@ -28,7 +28,10 @@ const (
 	closing                 // the host closes
 )
 
-var errUnhealthy = errors.New("the plugin did not answer and was killed")
+var (
+	errUnhealthy = errors.New("the plugin did not answer and was killed")
+	errMemory    = errors.New("the plugin passed plugin.NAME.memory.max.bytes: it leaks, or needs more")
+)
 
 // supervise owns the plugin's process from its first start until ctx ends. When it
 // returns no process of the plugin is left.
@@ -122,6 +125,10 @@ func (p *plugin) watch(ctx context.Context, proc *process) (outcome, request) {
 			p.log.Load().Error("the plugin died; it is started again", "pid", proc.pid, "how", proc.run.ended())
 			return p.lost(ctx, proc, next, fmt.Errorf("the plugin's process %d is gone: %s", proc.pid, proc.run.ended()))
 		case <-health.C():
+			if err := proc.run.limits.over(proc.pid); err != nil {
+				p.log.Load().Error("the plugin has too much memory; it is killed and started again", "pid", proc.pid, "error", err)
+				return p.lost(ctx, proc, next, err)
+			}
 			if err := p.examine(ctx, proc); err == nil {
 				bad = 0
 			} else if bad++; bad >= sick && ctx.Err() == nil {

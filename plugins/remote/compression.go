@@ -27,7 +27,8 @@ type CompressorOptions struct {
 	// plugin cannot.
 	Builtin core.Compressor
 	// Trust leaves out the check that what the plugin compressed is what comes out of
-	// the built-in again. A plugin that errs then loses records.
+	// the built-in again, and lets the plugin decompress. A plugin that errs then loses
+	// records.
 	Trust bool
 	// Timeout bounds one call; 0 is the link's.
 	Timeout time.Duration
@@ -45,7 +46,7 @@ type compressor struct {
 func NewCompressor(o CompressorOptions) core.Compressor {
 	return &compressor{
 		o: o, name: Name{pb.Seam_SEAM_COMPRESSION, o.Component},
-		decompress: slices.Contains(o.Capabilities, Decompress),
+		decompress: o.Trust && slices.Contains(o.Capabilities, Decompress),
 	}
 }
 
@@ -95,7 +96,9 @@ func (c *compressor) check(compressed, src []byte, p core.CompressionParams) err
 	return err
 }
 
-// Decompress implements core.Compressor.
+// Decompress implements core.Compressor. A plugin is asked only when it is trusted: what
+// comes out may be written into a log under another codec, and to check it would be the
+// built-in's work again.
 func (c *compressor) Decompress(dst, src []byte, p core.CompressionParams) ([]byte, error) {
 	if !c.decompress {
 		return c.o.Builtin.Decompress(dst, src, p)

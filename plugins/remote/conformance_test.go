@@ -200,7 +200,7 @@ func compressor(t *testing.T, builtin core.Compressor) core.Compressor {
 	}))
 	caps := configure(t, conn, pb.Seam_SEAM_COMPRESSION, "c", nil)
 	return remote.NewCompressor(remote.CompressorOptions{
-		Link: remote.Direct{Conn: conn}, Component: "c", Capabilities: caps, Codec: codec, Builtin: builtin,
+		Link: remote.Direct{Conn: conn}, Component: "c", Capabilities: caps, Codec: codec, Builtin: builtin, Trust: true,
 	})
 }
 

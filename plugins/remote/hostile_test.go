@@ -536,6 +536,8 @@ func TestRetentionLies(t *testing.T) {
 		{"another log", []*pb.Decision{{Log: 0, Start: 1}, {Log: 1, Start: 1}}, true, 1},
 		{"no log at all", []*pb.Decision{{Log: math.MaxUint32}}, true, 1},
 		{"past the high watermark", []*pb.Decision{{Log: 0, Start: 6}}, false, 1},
+		{"twice the same", []*pb.Decision{{Log: 0, Start: 5}, {Log: 0, Start: 5}}, false, 0},
+		{"two minds", []*pb.Decision{{Log: 0, Start: 5}, {Log: 0, Start: 1}}, true, 1},
 	} {
 		for _, caps := range [][]remote.Capability{nil, {remote.Committed}} {
 			var committed atomic.Int32

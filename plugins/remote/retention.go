@@ -31,8 +31,8 @@ type retention struct {
 }
 
 // NewRetention makes the client of a retention policy. All logs go in one call. It is
-// safe for concurrent use. A decision for a log that was not asked about is
-// ErrNonsense, and then none is followed; one that goes past a high watermark is not
+// safe for concurrent use. A decision for a log that was not asked about, and two
+// different ones for one log, are ErrNonsense, and then none is followed; one that goes past a high watermark is not
 // followed either.
 func NewRetention(o RetentionOptions) core.Retention {
 	return &retention{
@@ -138,6 +138,7 @@ func segments(v *pb.LogView, segs []core.SegmentState) {
 // take checks an answer.
 func (r *retention) take(reply *pb.DecideReply, logs []core.LogView) ([]core.Decision, error) {
 	out := make([]core.Decision, 0, len(reply.Decisions))
+	starts := make(map[uint32]int64, len(reply.Decisions))
 	for _, d := range reply.Decisions {
 		if int64(d.GetLog()) >= int64(len(logs)) {
 			err := fmt.Errorf("%w: a decision about log %d of %d", ErrNonsense, d.GetLog(), len(logs))
@@ -145,6 +146,12 @@ func (r *retention) take(reply *pb.DecideReply, logs []core.LogView) ([]core.Dec
 			return nil, err
 		}
 		l := &logs[d.GetLog()]
+		if start, twice := starts[d.GetLog()]; twice && start != d.GetStart() {
+			err := fmt.Errorf("%w: %s is to begin at %d and at %d", ErrNonsense, l.TopicPartition, start, d.GetStart())
+			r.o.Link.Lied(r.name, err)
+			return nil, err
+		}
+		starts[d.GetLog()] = d.GetStart()
 		if d.GetStart() > l.HighWatermark {
 			// The core would clamp it, and delete all that there is: a policy that knows so
 			// little of the log is not to decide that.

@@ -103,9 +103,10 @@ func watchLifeline(fd string) error {
 		return fmt.Errorf("%s=%q is no descriptor", remote.LifelineEnv, fd)
 	}
 	// The kernel sends SIGTERM when the broker dies, which may be here before the end of
-	// the lifeline: it must not end the program alone, without what it has started.
+	// the lifeline: it must not end the program alone, without what it has started. A
+	// program that is stopped then gets SIGHUP as well, and continues.
 	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM)
+	signal.Notify(term, syscall.SIGTERM, syscall.SIGHUP)
 	gone := make(chan struct{})
 	// They have no other end than that of the process.
 	go func() {

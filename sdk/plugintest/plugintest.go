@@ -62,6 +62,7 @@ func Run(t *testing.T, o Options) {
 	t.Run("Partitioners", func(t *testing.T) { checkPartitioners(t, h) })
 	t.Run("Retention", func(t *testing.T) { checkRetention(t, h, o) })
 	t.Run("Compression", func(t *testing.T) { checkCompression(t, h) })
+	t.Run("Trusted", func(t *testing.T) { checkCompression(t, open(t, o, "compression.trust=true")) })
 	t.Run("Killed", func(t *testing.T) { checkKilled(t, o) })
 	t.Run("Hangs", func(t *testing.T) { checkHangs(t, o) })
 	t.Run("Ends", func(t *testing.T) { checkEnds(t, o) })
