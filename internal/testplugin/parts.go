@@ -52,7 +52,7 @@ func (p *placer) PartitionKey(key []byte, n int32) int32 {
 type ruled struct{ placer }
 
 // Rule implements plugin.RulePublisher.
-func (r *ruled) Rule(context.Context, string, int32) (*rule.Rule, time.Duration, error) {
+func (r *ruled) Rule(context.Context, string, int32) (*rule.Rule, time.Duration, error) { //nolint:unparam // of the interface
 	r.b.act()
 	return &rule.Rule{Others: rule.Places{All: true, Hash: rule.Murmur2}}, time.Millisecond, nil
 }

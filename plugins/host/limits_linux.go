@@ -140,7 +140,7 @@ func (l *limits) overflowed() error {
 	}
 	events, err := os.ReadFile(filepath.Join(l.group, "memory.events"))
 	if err != nil {
-		return nil //nolint:nilerr // it only explains
+		return nil // it only explains
 	}
 	for line := range strings.Lines(string(events)) {
 		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok && n != "0" {

@@ -27,12 +27,14 @@ func TestBadStart(t *testing.T) {
 		overrides []string
 		says      string
 	}{
-		"no such file":   {[]string{"plugin.t.path=/nowhere/at/all"}, "plugin.t.path"},
-		"no plugin":      {[]string{"plugin.t.path=" + script}, "millrace plugins verify"},
-		"checksum":       {[]string{good, "plugin.t.sha256=" + strings.Repeat("ab", 32)}, "change the setting"},
-		"its settings":   {[]string{good, "test.base=-1"}, "want at least 0"},
-		"name is taken":  {[]string{good, "plugin.t.environment=TEST_MODE=taken"}, "murmur2"},
-		"no such option": {[]string{good, "plugin.t.pathh=x"}, "there is no such setting"},
+		"no such file":            {[]string{"plugin.t.path=/nowhere/at/all"}, "plugin.t.path"},
+		"no plugin":               {[]string{"plugin.t.path=" + script}, "millrace plugins verify"},
+		"checksum":                {[]string{good, "plugin.t.sha256=" + strings.Repeat("ab", 32)}, "change the setting"},
+		"its settings":            {[]string{good, "test.base=-1"}, "want at least 0"},
+		"name is taken":           {[]string{good, "plugin.t.environment=TEST_MODE=taken"}, "murmur2"},
+		"its version":             {[]string{good, "plugin.t.environment=TEST_MODE=version"}, "it speaks version 99 of the contract, and this broker, release"},
+		"its version, what to do": {[]string{good, "plugin.t.environment=TEST_MODE=version"}, "build it anew"},
+		"no such option":          {[]string{good, "plugin.t.pathh=x"}, "there is no such setting"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -110,6 +110,62 @@ func gone(pid int) bool {
 	return bytes.HasPrefix(rest, []byte("Z"))
 }
 
+// forked is the process that the plugin has started, by the file in which it says so.
+func forked(t *testing.T, file string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return child
+}
+
+// writeMode makes the file of a mode that changes.
+func writeMode(t *testing.T, mode string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "mode")
+	setMode(t, file, mode)
+	return file
+}
+
+// setMode changes it; the plugin sees all of the new one or the old one.
+func setMode(t *testing.T, file, mode string) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", []byte(mode), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kill kills the process of a plugin.
+func kill(t *testing.T, b *harness.Broker, name string) {
+	t.Helper()
+	resp, err := http.Get("http://" + b.HTTP + "/plugins")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	var all []status
+	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if s.Name == name {
+			if err := syscall.Kill(s.PID, syscall.SIGKILL); err != nil || s.PID == 0 {
+				t.Fatalf("kill process %d of %s: %v", s.PID, name, err)
+			}
+			return
+		}
+	}
+	t.Fatalf("there is no plugin %s in %+v", name, all)
+}
+
 // TestNoOrphans: neither the plugin nor what it has started outlives its broker.
 func TestNoOrphans(t *testing.T) {
 	t.Parallel()
@@ -118,14 +174,9 @@ func TestNoOrphans(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "child")
 			b := start(t, "", "plugin.t.environment=TEST_MODE=fork,TEST_CHILD="+file)
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			child, err := strconv.Atoi(string(text))
-			pid := list(t, b).PID
-			if err != nil || gone(pid) || gone(child) {
-				t.Fatalf("plugin %d, child %d (%v): one of them does not run", pid, child, err)
+			pid, child := list(t, b).PID, forked(t, file)
+			if gone(pid) || gone(child) {
+				t.Fatalf("plugin %d, child %d: one of them does not run", pid, child)
 			}
 			end(b)
 			eventually(t, "the plugin and its child are gone", func() bool { return gone(pid) && gone(child) })
