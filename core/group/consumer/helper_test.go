@@ -147,6 +147,9 @@ func (r *rig) wait(d time.Duration) {
 			r.now = at
 		}
 		r.commit(r.g.Tick(r.now))
+		if next, ok := r.g.Deadline(); ok && !next.After(r.now) {
+			r.t.Fatalf("what was due at %v has not been done at %v", next, r.now)
+		}
 	}
 	r.now = end
 }
@@ -187,8 +190,12 @@ func (r *rig) checkReload() {
 	r.t.Helper()
 	want := r.g.Describe()
 	for name, records := range map[string][]schema.Record{"whole": r.log, "compacted": r.compacted()} {
-		if got := r.reload(records).Describe(); !reflect.DeepEqual(got, want) {
+		g := r.reload(records)
+		if got := g.Describe(); !reflect.DeepEqual(got, want) {
 			r.t.Fatalf("from the %s log the group is\n%+v\nnot\n%+v", name, got, want)
+		}
+		if got, want := g.Dump(), r.g.Dump(); got != want {
+			r.t.Fatalf("from the %s log the group is\n%s\nnot\n%s", name, got, want)
 		}
 	}
 }

@@ -36,6 +36,12 @@ type client struct {
 	full     bool        // its next request tells everything: the last reply was lost
 	heard    time.Time
 	classic  bool // it uses the classic protocol, with cooperative rebalances
+
+	// What follows is TestChurn's.
+	sleep, slow time.Time    // until when it does nothing, or does not revoke
+	asked       time.Time    // when it was asked to revoke; zero when it is not
+	position    map[tp]int64 // where it is in what it owns
+	missed      int32        // the epoch of the one reply that was lost since; -1 of several
 }
 
 func (c *client) request() kmsg.ConsumerGroupHeartbeatRequest {
@@ -58,12 +64,12 @@ func (c *client) request() kmsg.ConsumerGroupHeartbeatRequest {
 
 // abandon is what a client does when it is fenced.
 func (c *client) abandon() {
-	c.epoch, c.full = 0, false
-	c.owned, c.losing = map[tp]bool{}, map[tp]bool{}
+	c.epoch, c.full, c.missed = 0, false, 0
+	c.owned, c.losing, c.position = map[tp]bool{}, map[tp]bool{}, map[tp]int64{}
 }
 
 func (c *client) hear(resp kmsg.ConsumerGroupHeartbeatResponse) {
-	c.epoch, c.full = resp.MemberEpoch, false
+	c.epoch, c.full, c.missed = resp.MemberEpoch, false, 0
 	got := assignmentOf(resp)
 	if got == nil {
 		return
@@ -93,6 +99,7 @@ type world struct {
 	named   int
 	mixed   bool // with members of the classic protocol
 	trace   []string
+	churn   *churn // nil in TestModel
 }
 
 func (w *world) note(format string, args ...any) {
@@ -108,10 +115,11 @@ func (w *world) fatal(format string, args ...any) {
 }
 
 func (w *world) pick() *client {
-	if len(w.clients) == 0 {
+	awake := slices.DeleteFunc(slices.Clone(w.clients), w.sleeps)
+	if len(awake) == 0 {
 		return nil
 	}
-	return w.clients[w.rng.IntN(len(w.clients))]
+	return awake[w.rng.IntN(len(awake))]
 }
 
 func (w *world) subscribe(c *client) {
@@ -135,12 +143,21 @@ func (w *world) send(c *client, lost bool) {
 		w.sendClassic(c, lost)
 		return
 	}
-	req := c.request()
+	req, forgiven := c.request(), w.forgiven(c)
 	resp := w.try(req)
 	w.note("%s sends epoch %d owning %v, gets code %d epoch %d %v (lost %t, appends fail %t)",
 		c.id, req.MemberEpoch, req.Topics, resp.ErrorCode, resp.MemberEpoch, assignmentOf(resp), lost, w.failing)
+	if forgiven && resp.ErrorCode == kerr.FencedMemberEpoch.Code {
+		w.fatal("%s is fenced, and has only missed the reply with epoch %d", c.id, c.missed)
+	}
 	if lost || w.failing {
 		c.full = true
+		switch {
+		case c.missed != 0:
+			c.missed = -1
+		case resp.ErrorCode == 0 && !w.failing:
+			c.missed = resp.MemberEpoch
+		}
 		return
 	}
 	c.heard = w.now
@@ -155,6 +172,27 @@ func (w *world) send(c *client, lost bool) {
 	default:
 		w.fatal("code %d: %s", resp.ErrorCode, *resp.ErrorMessage)
 	}
+}
+
+// forgiven reports whether a client is behind by a reply that was lost, and owns nothing
+// that it has lost since: it may go on.
+func (w *world) forgiven(c *client) bool {
+	if c.epoch <= 0 || c.missed <= c.epoch {
+		return false
+	}
+	for _, m := range w.g.Describe().Members {
+		if m.MemberID != c.id || m.MemberEpoch != c.missed {
+			continue
+		}
+		lost := maps.Clone(c.owned)
+		for _, t := range m.Assignment.TopicPartitions {
+			for _, n := range t.Partitions {
+				delete(lost, tp{t.TopicID, n})
+			}
+		}
+		return len(lost) == 0
+	}
+	return false
 }
 
 // sendClassic has a client of the classic protocol heartbeat, and join and sync when it
@@ -303,7 +341,7 @@ func (w *world) step() {
 		w.note("the group is loaded again")
 		w.g = w.reload(w.compacted())
 	case n < 55:
-		if c := w.pick(); c != nil {
+		if c := w.pick(); c != nil && !w.now.Before(c.slow) {
 			w.note("%s revokes", c.id)
 			c.revoke()
 		}
