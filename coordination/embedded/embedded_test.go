@@ -9,14 +9,13 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/coordination/coordinationtest"
 	"github.com/millrace/millrace/coordination/embedded"
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func open(t testing.TB, o embedded.Options) *embedded.Coordinator {
 	t.Helper()

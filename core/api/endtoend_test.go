@@ -15,7 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
-	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/coordination/embedded"
 	"github.com/millrace/millrace/core"
@@ -25,6 +24,7 @@ import (
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/replica"
 	"github.com/millrace/millrace/core/txn"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/compression"
 	"github.com/millrace/millrace/storage/memory"
 	"github.com/millrace/millrace/transport/tcp"
@@ -137,7 +137,7 @@ func serve(t *testing.T) string {
 				t.Error(err)
 			}
 		}
-		goleak.VerifyNone(t)
+		leaktest.None(t)
 	})
 	return l.Addr().String()
 }

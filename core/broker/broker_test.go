@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/fx"
-	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/coordination/embedded"
 	"github.com/millrace/millrace/core"
@@ -21,12 +20,13 @@ import (
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/core/replica"
 	"github.com/millrace/millrace/core/telemetry"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/memory"
 	"github.com/millrace/millrace/storage/retention"
 	memorynet "github.com/millrace/millrace/transport/memory"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // part makes a Part of a factory.
 func part[T any](t *testing.T, as func(core.Factory[T]) Part, factory func() (core.Factory[T], error)) Part {

@@ -8,16 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/compact"
 	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/compression"
 	"github.com/millrace/millrace/storage/memory"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 var testCompressors = func() *core.Compressors {
 	c, err := compression.Default()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/coordination/embedded"
 	"github.com/millrace/millrace/core"
@@ -21,9 +20,10 @@ import (
 	"github.com/millrace/millrace/core/controller"
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/tree"
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // rules accept everything but one name.
 type rules struct{}

@@ -13,15 +13,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/convert"
 	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/compression"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // source is a slice of bytes that counts how often it was closed, and what was read.
 type source struct {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/config"
@@ -21,10 +20,11 @@ import (
 	"github.com/millrace/millrace/core/metadata"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/core/replica"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/memory"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const self int32 = 1
 

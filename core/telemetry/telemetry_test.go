@@ -19,14 +19,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
 var update = flag.Bool("update", false, "write the generated pages")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // busy makes every metric appear.
 func busy(m *Metrics) {

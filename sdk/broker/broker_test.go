@@ -11,16 +11,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/coordination/embedded"
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/config"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/sdk/broker"
 	"github.com/millrace/millrace/sdk/broker/brokertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // onDisk are the settings of a stock broker in a directory of the test's own.
 func onDisk(dir, addr string) []broker.Option {

@@ -9,14 +9,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
 
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/sdk/broker"
 	"github.com/millrace/millrace/sdk/broker/brokertest"
 	"github.com/millrace/millrace/sdk/client"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // cluster is a broker, by memory or by TCP, and how to reach it.
 type cluster struct {

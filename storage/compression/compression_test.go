@@ -10,15 +10,14 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/compression"
 	"github.com/millrace/millrace/storage/compression/compressiontest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func all(t testing.TB) core.Compressors {
 	t.Helper()

@@ -4,14 +4,13 @@ import (
 	"context"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/memory"
 	"github.com/millrace/millrace/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestConformance(t *testing.T) {
 	t.Parallel()

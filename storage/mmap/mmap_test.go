@@ -13,15 +13,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/mmap"
 	"github.com/millrace/millrace/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestConformance(t *testing.T) {
 	t.Parallel()

@@ -5,13 +5,12 @@ import (
 	"net"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/transport/transporttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func open(t *testing.T, opts Options) *Transport {
 	t.Helper()

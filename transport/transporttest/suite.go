@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
 // Options say what the suite may expect of a transport beyond the contract.
@@ -46,7 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) core.Transport, opts Options) {
 			})
 		}
 	})
-	goleak.VerifyNone(t, before)
+	leaktest.None(t, before)
 }
 
 // test is one case of the suite.
