@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,7 +53,11 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	wg.Wait()
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	h.cancel = cancel
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(errs...)
+	if err == nil {
+		err = h.checkFallbacks()
+	}
+	if err != nil {
 		for _, p := range h.plugins {
 			if proc := p.current(); proc != nil {
 				proc.kill()
@@ -167,14 +172,67 @@ func (h *Host) offered(seam pb.Seam) func(yield func(*plugin, *pb.Component) boo
 // none is the fallback that is none.
 const none = "none"
 
+// fallback is the name of the built-in that does a component's work: of those set the one
+// that its seam knows, else none when that is set, else the seam's standard.
+func fallback[T any](reg *core.Registry[T], set []string, standard string) string {
+	if reg == nil {
+		return none
+	}
+	for _, name := range set {
+		if _, err := reg.Get(name); err == nil {
+			return name
+		}
+	}
+	if slices.Contains(set, none) {
+		return none
+	}
+	return standard
+}
+
+// checkFallbacks sees that each one set is known to a seam that its plugin is for, and that
+// a seam has one at most. A host without built-ins of a seam cannot tell.
+func (h *Host) checkFallbacks() error {
+	var errs []error
+	for _, p := range h.plugins {
+		var seams [][]string
+		blind := false
+		add := func(seam pb.Seam, names []string, ok bool) {
+			if slices.ContainsFunc(p.offer.Components, func(c *pb.Component) bool { return c.Seam == seam }) {
+				seams, blind = append(seams, names), blind || !ok
+			}
+		}
+		add(pb.Seam_SEAM_PARTITIONER, names(h.o.Partitioners), h.o.Partitioners != nil)
+		add(pb.Seam_SEAM_RETENTION, names(h.o.Retentions), h.o.Retentions != nil)
+		for _, name := range p.spec.Fallback {
+			in := func(known []string) bool { return slices.Contains(known, name) }
+			if name != none && !blind && !slices.ContainsFunc(seams, in) {
+				errs = append(errs, fmt.Errorf("plugin.%s.%s=%s: there is no such built-in (known: %s, %s): %w",
+					p.spec.Name, keyFallback, name, strings.Join(slices.Concat(seams...), ", "), none, core.ErrInvalidConfig))
+			}
+		}
+		for _, known := range seams {
+			of := slices.DeleteFunc(slices.Clone(p.spec.Fallback), func(name string) bool { return !slices.Contains(known, name) })
+			if len(of) > 1 {
+				errs = append(errs, fmt.Errorf("plugin.%s.%s: %s are of one kind, of which one can do the plugin's work: %w",
+					p.spec.Name, keyFallback, strings.Join(of, " and "), core.ErrInvalidConfig))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func names[T any](reg *core.Registry[T]) []string {
+	if reg == nil {
+		return nil
+	}
+	return reg.Names()
+}
+
 // builtin makes the fallback of a plugin's component.
 func builtin[T any](ctx context.Context, reg *core.Registry[T], p *plugin, standard string, env core.Env) (T, error) {
 	var zero T
-	name := p.spec.Fallback
-	if name == "" {
-		name = standard
-	}
-	if name == none || reg == nil {
+	name := fallback(reg, p.spec.Fallback, standard)
+	if name == none {
 		return zero, nil
 	}
 	made, err := reg.Build(ctx, name, env)

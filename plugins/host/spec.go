@@ -48,9 +48,10 @@ type Spec struct {
 	// BreakerFailures calls in a row that fail open a component's breaker for BreakerReset.
 	BreakerFailures int
 	BreakerReset    time.Duration
-	// Fallback names the built-in that does the work when the plugin cannot: of a
-	// partitioner or a retention policy. Empty is the seam's own default, "none" is none.
-	Fallback string
+	// Fallback names the built-ins that do the work when the plugin cannot: of its
+	// partitioners, its retention policies or both, one of each. Without one of a seam
+	// "none" is none, and otherwise the seam's own default counts.
+	Fallback []string
 	// Trust leaves out the check of what a compressor compresses.
 	Trust bool
 }
@@ -106,7 +107,7 @@ func SettingDefs(name string) []core.SettingDef {
 		d(keyBackoffMax, "long", "30000", "Longest pause before a new start."),
 		d(keyBreakerFailures, "int", "5", "Calls in a row that may fail before a component is left alone and the built-in does its work."),
 		d(keyBreakerReset, "long", "30000", "How long a component is left alone before it is tried again."),
-		d(keyFallback, "string", "", "Built-in that does the work when the plugin cannot; none for none. A partitioner has murmur2 otherwise, a retention policy none: nothing is deleted meanwhile. Compression always has the codec's own."),
+		d(keyFallback, "list", "", "Built-in that does the work when the plugin cannot, or one of each kind by commas; none for none. A partitioner has murmur2 otherwise, a retention policy none: nothing is deleted meanwhile. Compression always has the codec's own."),
 		d(keyTrust, "boolean", "false", "Do not check that what the plugin compresses decompresses to the same with the built-in, and let it decompress. A plugin that errs then loses records."),
 	}
 }
@@ -238,6 +239,17 @@ func (r *reading) standard(key string) string {
 	return ""
 }
 
+// list takes a value apart at its commas.
+func list(value string) []string {
+	var out []string
+	for part := range strings.SplitSeq(value, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
 func readSpec(name, path string, keys []string, get func(string) (string, bool)) (Spec, error) {
 	r := &reading{name: name, get: get}
 	if !goodName.MatchString(name) {
@@ -261,7 +273,7 @@ func readSpec(name, path string, keys []string, get func(string) (string, bool))
 		HealthInterval: r.ms(keyHealthInterval, 1), Restarts: int(r.number(keyRestarts, 0, 1<<30)),
 		Backoff: r.ms(keyBackoff, 1), BackoffMax: r.ms(keyBackoffMax, 1),
 		BreakerFailures: int(r.number(keyBreakerFailures, 1, 1<<30)), BreakerReset: r.ms(keyBreakerReset, 1),
-		Fallback: r.value(keyFallback, ""), Trust: r.yes(keyTrust),
+		Fallback: list(r.value(keyFallback, "")), Trust: r.yes(keyTrust),
 	}
 	if sum := r.value(keySHA256, ""); sum != "" {
 		var err error
@@ -270,10 +282,7 @@ func readSpec(name, path string, keys []string, get func(string) (string, bool))
 			r.wrong(keySHA256, sum, "64 hexadecimal digits, as sha256sum prints them")
 		}
 	}
-	for kv := range strings.SplitSeq(r.value(keyEnvironment, ""), ",") {
-		if kv = strings.TrimSpace(kv); kv == "" {
-			continue
-		}
+	for _, kv := range list(r.value(keyEnvironment, "")) {
 		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
 			r.wrong(keyEnvironment, kv, "NAME=VALUE")
 		}
