@@ -114,7 +114,9 @@ func fetchHeader(size int) []byte {
 
 func (s *bare) serve(c net.Conn) {
 	defer func() { _ = c.Close() }() // the client has counted
-	if err := s.loop(c.(*net.TCPConn)); err != nil && !errors.Is(err, io.EOF) {
+	err := s.loop(c.(*net.TCPConn))
+	gone := errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+	if err != nil && !gone {
 		fmt.Fprintln(os.Stderr, "bare server:", err)
 	}
 }
