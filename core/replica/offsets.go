@@ -113,16 +113,23 @@ func (p *Partition) newest(ctx context.Context, start, end int64) (OffsetAt, err
 			best, from = s.MaxTimestamp, s.MaxTimestampOffset
 		}
 	}
+	first := none
 	if within {
 		// Of the batch that the log begins in, some records count.
-		if at, err := p.newestIn(ctx, start, start, end); err != nil || at.Offset >= 0 && at.Timestamp >= best {
-			return at, err
+		var err error
+		if first, err = p.newestIn(ctx, start, start, end); err != nil || first.Offset >= 0 && first.Timestamp >= best {
+			return first, err
 		}
 	}
 	if from < 0 || from >= end {
-		return none, nil
+		return first, nil
 	}
-	return p.newestIn(ctx, from, start, end)
+	at, err := p.newestIn(ctx, from, start, end)
+	if err == nil && first.Offset >= 0 && first.Timestamp >= at.Timestamp {
+		// What was better by its header has no records.
+		return first, nil
+	}
+	return at, err
 }
 
 // newestIn finds the first of the records with the highest timestamp in the batch at an
@@ -147,18 +154,19 @@ func (p *Partition) newestIn(ctx context.Context, offset, start, end int64) (Off
 }
 
 // newestOfWalk finds the first batch with the highest timestamp among those that have
-// records; nil where there is none.
+// records and begin at start or later; nil where there is none. The header of a batch
+// that begins before may tell of a record that is deleted.
 func (p *Partition) newestOfWalk(ctx context.Context, start, end int64) (record.Batch, error) {
 	best, at := record.NoTimestamp, int64(-1)
 	err := p.walk(ctx, start, end, func(b record.Batch) {
-		if b.Count() > 0 && b.MaxTimestamp() > best {
+		if b.Count() > 0 && b.BaseOffset() >= start && b.MaxTimestamp() > best {
 			best, at = b.MaxTimestamp(), b.BaseOffset()
 		}
 	})
 	if err != nil || at < 0 {
 		return nil, err
 	}
-	chunk, err := p.log.Read(ctx, core.ReadRequest{From: max(at, start), Below: end, MinOneBatch: true})
+	chunk, err := p.log.Read(ctx, core.ReadRequest{From: at, Below: end, MinOneBatch: true})
 	if err != nil {
 		return nil, err
 	}
