@@ -279,7 +279,7 @@ func (p *Partition) flushLater(upTo int64, gate bool) {
 func (p *Partition) flushLoop(ctx context.Context) {
 	for {
 		p.mu.Lock()
-		want := p.flushWant
+		want, cuts := p.flushWant, p.cuts
 		if want <= p.flushed {
 			p.flushing = false
 			p.mu.Unlock()
@@ -297,7 +297,9 @@ func (p *Partition) flushLoop(ctx context.Context) {
 			return
 		}
 		p.mu.Lock()
-		p.flushed = max(p.flushed, want)
+		if p.cuts == cuts {
+			p.flushed = max(p.flushed, want)
+		}
 		p.mu.Unlock()
 		p.advance()
 	}
@@ -305,6 +307,9 @@ func (p *Partition) flushLoop(ctx context.Context) {
 
 // flushNow flushes up to an offset and waits for it.
 func (p *Partition) flushNow(ctx context.Context, upTo int64) error {
+	p.mu.Lock()
+	cuts := p.cuts
+	p.mu.Unlock()
 	if err := p.flush(ctx, upTo); err != nil {
 		if p.fault.Load() == nil && ctx.Err() == nil {
 			p.offline(err, false)
@@ -312,7 +317,9 @@ func (p *Partition) flushNow(ctx context.Context, upTo int64) error {
 		return p.failed("flush", err)
 	}
 	p.mu.Lock()
-	p.flushed = max(p.flushed, upTo)
+	if p.cuts == cuts {
+		p.flushed = max(p.flushed, upTo)
+	}
 	p.mu.Unlock()
 	p.advance()
 	return nil
@@ -375,6 +382,7 @@ func (p *Partition) TruncateTo(ctx context.Context, offset int64) (end int64, er
 	p.start.Store(start)
 	p.end.Store(end)
 	p.hw.Store(min(p.hw.Load(), end))
+	p.cuts++
 	p.flushed, p.flushWant, p.flushGate = min(p.flushed, end), min(p.flushWant, end), min(p.flushGate, end)
 	p.mu.Unlock()
 	p.findSegment()

@@ -93,6 +93,7 @@ type Partition struct {
 	told      progress // that watchers were last woken for
 	txns      transactions
 	flushed   int64 // everything below is flushed, as far as it was asked for
+	cuts      int64 // times that flushed went back: what a flush from before says is worthless
 	flushWant int64 // end of the flush that is asked for
 	flushGate int64 // the replica counts only what is flushed until this is
 	flushing  bool
