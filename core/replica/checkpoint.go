@@ -14,11 +14,15 @@ func (p *Partition) mark() mark {
 	k := mark{highWatermark: p.hw.Load(), start: p.start.Load(), cleaner: p.clean.point.Load()}
 	p.mu.Lock()
 	k.recovery = p.flushed
+	cuts := p.cuts
 	p.mu.Unlock()
 	if p.fault.Load() == nil && k.recovery < p.end.Load() {
-		k.recovery = p.log.State().Flushed
+		flushed := p.log.State().Flushed
 		p.mu.Lock()
-		p.flushed = max(p.flushed, min(k.recovery, p.end.Load()))
+		if p.cuts == cuts { // else it may be what was flushed before the truncation
+			p.flushed = max(p.flushed, min(flushed, p.end.Load()))
+		}
+		k.recovery = p.flushed
 		p.mu.Unlock()
 	}
 	return k
