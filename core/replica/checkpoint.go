@@ -39,16 +39,27 @@ func (m *Manager) park(p *Partition) {
 	m.parked[p.tp] = k
 }
 
-// unpark takes what park has kept, for opening the log again or for forgetting it.
-func (m *Manager) unpark(tp core.TopicPartition) checkpoints {
+// marksOf is what is written down of a log that is to be opened: by the partition that
+// could not open it, or by the one that was here before. What park has kept stays until
+// unpark, so that no checkpoint is without it.
+func (m *Manager) marksOf(tp core.TopicPartition, closed *Partition) checkpoints {
+	if closed != nil {
+		return closed.mark().checkpoints(tp)
+	}
 	m.checkpointing.Lock()
 	defer m.checkpointing.Unlock()
 	k, ok := m.parked[tp]
 	if !ok {
 		return checkpoints{}
 	}
-	delete(m.parked, tp)
 	return k.checkpoints(tp)
+}
+
+// unpark forgets what park has kept.
+func (m *Manager) unpark(tp core.TopicPartition) {
+	m.checkpointing.Lock()
+	defer m.checkpointing.Unlock()
+	delete(m.parked, tp)
 }
 
 func (k mark) checkpoints(tp core.TopicPartition) checkpoints {

@@ -77,6 +77,9 @@ func (m *Manager) ApplyLeaderAndISR(ctx context.Context, req *kmsg.LeaderAndISRR
 	}
 	parts := slices.Collect(maps.Values(added))
 	m.publish(parts, nil)
+	for _, p := range parts {
+		m.unpark(p.tp)
+	}
 	m.mover.resume(parts)
 	return resp
 }
@@ -93,8 +96,9 @@ func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID,
 		// A request that names a partition twice finds it here.
 		p = added[tp]
 	}
+	var closed *Partition
 	if p != nil && p.log == nil && !errors.Is(p.fault.Load().err, core.ErrWrongTopicID) {
-		p = nil // it could not be opened; perhaps it can now
+		closed, p = p, nil // it could not be opened; perhaps it can now
 	}
 	if p != nil {
 		if code, apply := m.judge(p, id, s); !apply {
@@ -111,7 +115,7 @@ func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID,
 			m.log.Error("cannot make the log of a partition", "partition", tp.String(), "error", err)
 			return kerr.KafkaStorageError.Code
 		}
-		p = m.open(ctx, core.LogID{TopicPartition: tp, TopicID: id, Dir: dir}, m.unpark(tp))
+		p = m.open(ctx, core.LogID{TopicPartition: tp, TopicID: id, Dir: dir}, m.marksOf(tp, closed))
 		added[tp] = p
 	}
 	p.nameTopic(id)
@@ -189,6 +193,9 @@ func (m *Manager) StopReplicas(ctx context.Context, req *kmsg.StopReplicaRequest
 			}
 		}
 		resp.Partitions = append(resp.Partitions, kmsg.StopReplicaResponsePartition{Topic: s.tp.Topic, Partition: s.tp.Partition, ErrorCode: code})
+	}
+	for _, p := range stopped {
+		m.park(p) // a checkpoint that is written meanwhile has it too
 	}
 	m.publish(nil, stopped)
 	for _, s := range going {

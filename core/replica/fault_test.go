@@ -227,3 +227,100 @@ func TestFlushBeforeAcknowledging(t *testing.T) {
 		t.Errorf("wait for a flush that failed: %v", err)
 	}
 }
+
+// TestLateOpeningKeepsTheMarks opens a log by a controller's order that could not be
+// opened at the start: what was written down of it holds then too.
+func TestLateOpeningKeepsTheMarks(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	f := newFaulty(c)
+	b := start(t, setup{clock: c, storage: f})
+	p := b.lead(1)
+	produce(t, p, batchOf(10, 10))
+	if _, err := p.DeleteRecords(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	fail(&f.opening, fmt.Errorf("open: %w", core.ErrStorage))
+	b = start(t, setup{clock: c, storage: f})
+	for range 2 { // it fails again when the controller speaks
+		if codes := b.apply(core.TopicID{}, state(0, self, 2, 2, self)); codes[0] != kerr.KafkaStorageError.Code {
+			t.Fatalf("codes %v", codes)
+		}
+	}
+	f.opening.Store(nil)
+	if codes := b.apply(core.TopicID{}, state(0, 2, 2, 2, self)); codes[0] != 0 {
+		t.Fatalf("codes %v", codes)
+	}
+	p, _ = b.Partition(topic, 0)
+	if start, end := p.Bounds(); start != 4 || end != 10 || p.HighWatermark() != 10 {
+		t.Errorf("the log has [%d, %d) and high watermark %d; want [4, 10) and 10", start, end, p.HighWatermark())
+	}
+}
+
+// meddling is a storage that does something else whenever a log is opened or closed.
+type meddling struct {
+	core.Storage
+	do atomic.Pointer[func()]
+}
+
+func (s *meddling) meddle() {
+	if do := s.do.Load(); do != nil {
+		(*do)()
+	}
+}
+
+func (s *meddling) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (core.Log, core.Recovered, error) {
+	s.meddle()
+	l, rec, err := s.Storage.Open(ctx, id, cfg)
+	return meddlingLog{l, s}, rec, err
+}
+
+type meddlingLog struct {
+	core.Log
+	s *meddling
+}
+
+func (l meddlingLog) Close() error {
+	l.s.meddle()
+	return l.Log.Close()
+}
+
+// TestCheckpointsWhilePartitionsComeAndGo writes checkpoints at the moments at which a
+// partition is on its way off the broker and back.
+func TestCheckpointsWhilePartitionsComeAndGo(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := &meddling{Storage: memory.Open(memory.Options{Clock: c})}
+	b := start(t, setup{clock: c, storage: s})
+	p := b.lead(1)
+	produce(t, p, batchOf(10, 10))
+	if _, err := p.DeleteRecords(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	var looked atomic.Int64
+	check := func() {
+		looked.Add(1)
+		if err := b.Checkpoint(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for kind, want := range map[core.CheckpointKind]int64{core.LogStarts: 4, core.HighWatermarks: 10} {
+			at, err := s.Checkpoints(t.Context(), kind)
+			if got := at[p.TopicPartition()]; err != nil || got != want {
+				t.Errorf("look %d: checkpoint %v has %d, want %d; %v", looked.Load(), kind, got, want, err)
+			}
+		}
+	}
+	s.do.Store(&check)
+	if code := b.stop(0, 2, false); code != 0 {
+		t.Fatalf("code %d", code)
+	}
+	p = b.lead(3)
+	s.do.Store(nil)
+	if start, _ := p.Bounds(); start != 4 || looked.Load() != 2 {
+		t.Errorf("the log starts at %d; looked %d times", start, looked.Load())
+	}
+}
