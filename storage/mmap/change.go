@@ -115,7 +115,7 @@ func (l *Log) create(base int64) (writer, error) {
 	seg := newSegment(l.st.fs, &l.st.cache, l.dir, base)
 	w, err := l.createFiles(seg)
 	// Not before: a flush that syncs the directory meanwhile must leave it dirty.
-	l.dirDirty.Store(true)
+	l.dirDirty.note()
 	if err != nil {
 		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, openSuffix} {
 			if left := seg.fs.Remove(seg.path + suffix); left != nil && !errors.Is(left, os.ErrNotExist) {
@@ -459,7 +459,7 @@ func (l *Log) remove(s *segment) error {
 		}
 		names = append(names, name+deletedSuffix)
 	}
-	l.dirDirty.Store(true)
+	l.dirDirty.note()
 	// Last: a recovery must not take the gap for one that was always there.
 	if s.marked.Load() {
 		if err := s.unmark(); err != nil {

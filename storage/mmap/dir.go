@@ -57,7 +57,11 @@ type logEntry struct {
 	// directory that is offline, and may have gone on.
 	held bool
 
-	fresh atomic.Bool // the directory's own entry is not durable
+	// gone is what the directory was renamed to, to be deleted, where that may not be
+	// durable; empty before.
+	gone string
+
+	fresh dirt // the directory's own entry
 	// suspect: the kernel may have dropped what it could not write, and a sync that
 	// succeeds proves nothing until the files are written anew.
 	suspect atomic.Bool
@@ -65,14 +69,7 @@ type logEntry struct {
 
 // syncParent makes the directory's own entry durable.
 func (e *logEntry) syncParent(fs vfs.FS) error {
-	if !e.fresh.Swap(false) {
-		return nil
-	}
-	if err := fs.SyncDir(e.dd.path); err != nil {
-		e.fresh.Store(true)
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
+	return e.fresh.sync(fs, e.dd.path)
 }
 
 // distrust has the log's files written anew when it is opened next, by another
@@ -258,14 +255,20 @@ func (d *dataDir) logs() ([]*logEntry, error) {
 }
 
 // checkpoint replaces a checkpoint file, unless it has that content already. No
-// offset goes beyond what is flushed of a log in open that was cut: the cut has
-// lowered that, and will lower the checkpoint next. Of a directory that is offline it
+// recovery point goes beyond what is flushed of a log in open that was cut: the cut
+// has lowered that, and will lower the checkpoint next. Nor does a log start go beyond
+// that of the log. Of a directory that is offline it
 // tries whether it works again; that it does not is no news.
 func (d *dataDir) checkpoint(kind core.CheckpointKind, at map[core.TopicPartition]int64, open map[core.TopicPartition]*Log) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for tp, offset := range at {
-		if l := open[tp]; l != nil && l.epoch.Load() > 0 {
+		l := open[tp]
+		switch {
+		case l == nil || l.epoch.Load() == 0:
+		case kind == core.LogStarts:
+			at[tp] = min(offset, l.startForCheckpoint(d.at[kind][tp]))
+		default:
 			at[tp] = min(offset, l.flushed.Load())
 		}
 	}

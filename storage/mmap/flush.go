@@ -3,8 +3,8 @@ package mmap
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/millrace/millrace/internal/vfs"
 )
@@ -67,14 +67,11 @@ func (l *Log) sync(closing bool) error {
 			}
 			// Should the mark come back, recovery would take a gap that compaction makes
 			// later for a loss.
-			l.dirDirty.Store(true)
+			l.dirDirty.note()
 		}
 	}
-	if l.dirDirty.Swap(false) {
-		if err := l.st.fs.SyncDir(l.dir); err != nil {
-			l.dirDirty.Store(true)
-			return fmt.Errorf("sync directory: %w", err)
-		}
+	if err := l.dirDirty.sync(l.st.fs, l.dir); err != nil {
+		return err
 	}
 	if err := l.entry.syncParent(l.st.fs); err != nil {
 		return err
@@ -123,9 +120,10 @@ func (s *segment) sync(active bool) error {
 
 // syncFailed takes the log offline: what the kernel could not write it may have
 // dropped, and a second sync would succeed and prove nothing. A want of descriptors
-// only kept the sync from being tried.
+// only kept the sync from being tried; a want of memory may have been the kernel's
+// while it wrote.
 func (l *Log) syncFailed(err error) error {
-	if isShortage(err) {
+	if isShortage(err) && !errors.Is(err, syscall.ENOMEM) {
 		return l.fail("flush", err)
 	}
 	return l.storageError("flush", err)
@@ -142,17 +140,14 @@ func (l *Log) syncIndexes(offset int64) error {
 		err := s.sync(false)
 		if err == nil && segs[i+1].marked.Load() {
 			err = segs[i+1].unmark()
-			l.dirDirty.Store(true)
+			l.dirDirty.note()
 		}
 		if err != nil && !errors.Is(err, errGone) {
 			return l.syncFailed(err)
 		}
 	}
-	if l.dirDirty.Swap(false) {
-		if err := l.st.fs.SyncDir(l.dir); err != nil {
-			l.dirDirty.Store(true)
-			return l.syncFailed(err)
-		}
+	if err := l.dirDirty.sync(l.st.fs, l.dir); err != nil {
+		return l.syncFailed(err)
 	}
 	return nil
 }
@@ -179,7 +174,7 @@ func (l *Log) Close() error {
 	defer func() { <-l.flushing }()
 	var err error
 	if l.offline.Load() == nil && l.w.seg != nil {
-		if err = l.w.trim(); err == nil && (l.written.Load() || l.flushed.Load() < l.end.Load() || l.dirDirty.Load()) {
+		if err = l.w.trim(); err == nil && (l.written.Load() || l.flushed.Load() < l.end.Load() || l.dirDirty.left()) {
 			err = l.sync(true)
 		}
 	} else {

@@ -84,6 +84,12 @@ func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, creat
 	}
 	key := entryKey{id.TopicPartition, id.Future}
 	e = s.entries[key]
+	if e != nil && e.gone != "" {
+		if err := s.erase(e); err != nil {
+			return nil, false, fmt.Errorf("it is being deleted: %w", err)
+		}
+		e = nil
+	}
 	f := s.entries[entryKey{id.TopicPartition, true}]
 	if e == nil && !id.Future && f != nil && f.held {
 		return nil, false, fmt.Errorf("its move to %s was interrupted, and a log directory is offline: %w", f.dd.path, core.ErrStorage)
@@ -160,7 +166,7 @@ func (s *Storage) newEntry(id core.LogID) (*logEntry, error) {
 		tp: id.TopicPartition, future: id.Future, dd: best, dir: filepath.Join(best.path, name),
 		read: true, settled: true, start: -1, end: -1,
 	}
-	e.fresh.Store(true)
+	e.fresh.note()
 	return e, nil
 }
 
@@ -239,8 +245,7 @@ func (s *Storage) Delete(_ context.Context, id core.LogID) error {
 		return err
 	}
 	defer s.mu.Unlock()
-	key := entryKey{id.TopicPartition, id.Future}
-	e := s.entries[key]
+	e := s.entries[entryKey{id.TopicPartition, id.Future}]
 	switch {
 	case e == nil:
 		return nil
@@ -249,25 +254,38 @@ func (s *Storage) Delete(_ context.Context, id core.LogID) error {
 	case e.decided, e.held:
 		return fmt.Errorf("delete the future log of %s, which is its only one: %w", id.TopicPartition, core.ErrStorage)
 	}
+	if err := s.erase(e); err != nil {
+		return fmt.Errorf("delete log %s: %w", id.TopicPartition, err)
+	}
+	return nil
+}
+
+// erase deletes a log that is closed, or goes on where an attempt before has failed;
+// s.mu is held.
+func (s *Storage) erase(e *logEntry) error {
 	// First of all: what the checkpoints say must not be taken for a later log of the
 	// same name.
-	if !id.Future {
-		if err := e.dd.forget(id.TopicPartition); err != nil {
-			return fmt.Errorf("delete log %s: %w", id.TopicPartition, err)
+	if !e.future {
+		if err := e.dd.forget(e.tp); err != nil {
+			return err
 		}
 	}
 	if err := s.discard(e); err != nil {
-		return fmt.Errorf("delete log %s: %w", id.TopicPartition, e.failure(err))
+		return e.failure(err)
 	}
-	delete(s.entries, key)
+	delete(s.entries, entryKey{e.tp, e.future})
 	return nil
 }
 
 // discard renames the directory of a log and has it removed later.
 func (s *Storage) discard(e *logEntry) error {
-	gone := filepath.Join(e.dd.path, uniqueDirName(e.tp, deleteDir))
-	if err := s.fs.Rename(e.dir, gone); err != nil {
-		return err
+	gone := e.gone
+	if gone == "" {
+		gone = filepath.Join(e.dd.path, uniqueDirName(e.tp, deleteDir))
+		if err := s.fs.Rename(e.dir, gone); err != nil {
+			return err
+		}
+		e.gone = gone
 	}
 	if err := s.fs.SyncDir(e.dd.path); err != nil {
 		return err

@@ -36,8 +36,7 @@ type Log struct {
 	flushed atomic.Int64
 	// flushing has room for one: the call that syncs.
 	flushing chan struct{}
-	// dirDirty: the directory has entries that are not durable.
-	dirDirty atomic.Bool
+	dirDirty dirt // the entries of the directory
 	// written: files have changed since the log was opened, or recovered.
 	written atomic.Bool
 	// repairing is held by a reader that makes indexes anew.
@@ -162,6 +161,17 @@ func (l *Log) Bounds() (start, end int64) {
 	}
 }
 
+// startForCheckpoint is the start of a log that was cut, or, while a cut goes on, what
+// the checkpoint was lowered to: where it ends up is not known yet.
+func (l *Log) startForCheckpoint(lowered int64) int64 {
+	epoch := l.epoch.Load()
+	start := l.start.Load()
+	if epoch%2 == 1 || l.epoch.Load() != epoch {
+		return min(start, lowered)
+	}
+	return start
+}
+
 // stableEpoch waits for a cut that is going on, and answers the epoch.
 func (l *Log) stableEpoch() uint64 {
 	for {
@@ -250,7 +260,7 @@ func (l *Log) walkStats(s *segment, f *files, w *walker) (next int64, st stats, 
 // changedFiles notes that files were made or replaced.
 func (l *Log) changedFiles() {
 	l.written.Store(true)
-	l.dirDirty.Store(true)
+	l.dirDirty.note()
 }
 
 // reindex replaces the indexes of a closed segment that do not match its log.

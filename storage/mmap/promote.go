@@ -34,7 +34,7 @@ func (s *Storage) Promote(_ context.Context, id core.LogID) error {
 	defer s.mu.Unlock()
 	f, old := s.entries[entryKey{id.TopicPartition, true}], s.entries[entryKey{id.TopicPartition, false}]
 	switch {
-	case f == nil:
+	case f == nil || f.gone != "":
 		return fmt.Errorf("%s: no future log: %w", doing, core.ErrNotFound)
 	case f.opening || old != nil && old.opening:
 		return fmt.Errorf("%s: %w", doing, core.ErrLogOpen)

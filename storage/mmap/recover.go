@@ -23,14 +23,16 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 		return nil, core.Recovered{}, err
 	}
 	rec := core.Recovered{Clean: e.settled}
-	l.dirDirty.Store(!e.settled || e.fresh.Load())
+	if !e.settled || e.fresh.left() {
+		l.dirDirty.note()
+	}
 	if !e.settled {
 		// Another process may have made what is here, or removed what is not, and not
 		// synced it.
 		if err := s.fs.SyncDir(e.dir); err != nil {
 			return nil, core.Recovered{}, err
 		}
-		e.fresh.Store(true)
+		e.fresh.note()
 	}
 	if _, err := s.fs.Stat(filepath.Join(e.dir, suspectFile)); err == nil {
 		e.suspect.Store(true)

@@ -213,7 +213,7 @@ func (r *replacement) swap(i int) error {
 	if err := fs.Remove(r.path + replacesSuffix); err != nil {
 		l.st.log.Warn("a file stays on disk until the log is opened anew", "file", r.path+replacesSuffix, "error", err)
 	}
-	l.dirDirty.Store(true)
+	l.dirDirty.note()
 	l.st.cache.add(seg) // its files have their names: they may be closed and opened again
 	return nil
 }

@@ -252,6 +252,7 @@ func number(b bool) int {
 // in it; those of no directory go to the first. A recovery point is written once
 // everything that it lets a recovery trust is durable, and not above what is
 // flushed of an open log that was cut meanwhile; that of a log that is offline stays.
+// A log start is not written above that of an open log that was cut meanwhile.
 func (s *Storage) Checkpoint(_ context.Context, kind core.CheckpointKind, at map[core.TopicPartition]int64) error {
 	if _, err := checkpointFile(kind); err != nil {
 		return err
@@ -260,7 +261,7 @@ func (s *Storage) Checkpoint(_ context.Context, kind core.CheckpointKind, at map
 		return err
 	}
 	open := map[core.TopicPartition]*Log{}
-	if kind == core.RecoveryPoints {
+	if kind == core.RecoveryPoints || kind == core.LogStarts {
 		for tp := range at {
 			if e := s.entries[entryKey{tp, false}]; e != nil && e.open != nil {
 				open[tp] = e.open
@@ -282,6 +283,9 @@ func (s *Storage) Checkpoint(_ context.Context, kind core.CheckpointKind, at map
 	s.mu.Unlock()
 	var err error
 	for tp, l := range open {
+		if kind != core.RecoveryPoints {
+			break
+		}
 		known := l.offline.Load() != nil
 		if !known {
 			serr := l.syncIndexes(at[tp])
@@ -439,7 +443,7 @@ func (s *Storage) closeDir(d *dataDir) error {
 	d.mu.Unlock()
 	clean := true
 	for _, e := range s.entries {
-		if e.dd != d {
+		if e.dd != d || e.gone != "" {
 			continue
 		}
 		clean = clean && e.settled && !e.opening
