@@ -241,7 +241,7 @@ func (d *dataDir) logs() ([]*logEntry, error) {
 			}
 			continue
 		}
-		if strings.HasSuffix(e.Name(), deleteDir) {
+		if isDeletedDir(e.Name()) {
 			if err := d.st.fs.RemoveAll(path); err != nil {
 				d.st.log.Warn("deleted partition stays on disk", "dir", path, "error", err)
 			}

@@ -2,8 +2,11 @@ package mmap_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -194,5 +197,57 @@ func TestDeleteAfterAFailedSync(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOtherDirectoriesStay: only what the storage has renamed to be deleted goes when a
+// log directory is opened.
+func TestOtherDirectoriesStay(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	deleted := "t-0.0123456789abcdef0123456789abcdef-delete"
+	for _, name := range []string{"not-ours-delete", "notes.2024-delete", "-delete", deleted} {
+		if err := os.MkdirAll(filepath.Join(dir, name, "x"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := openFS(t, vfs.OS{}, dir)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"not-ours-delete", "notes.2024-delete", "-delete"} {
+		if _, err := os.Stat(filepath.Join(dir, name, "x")); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, deleted)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s stays: %v", deleted, err)
+	}
+}
+
+// TestOffsetsThatOverflow: a header whose last offset overflows looked as if it were
+// below the recovery point, so that its checksum was not compared.
+func TestOffsetsThatOverflow(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := openFS(t, vfs.OS{}, dir)
+	l, _ := openLog(t, s, logID(), small(1<<20))
+	fill(t, l, 0, 5, 100)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "t-0", "00000000000000000000.log")
+	torn := batch(t, 5, 2, 100)
+	binary.BigEndian.PutUint64(torn, math.MaxInt64)
+	write(t, name, append(read(t, name), torn...))
+	if err := os.Remove(filepath.Join(dir, ".kafka_cleanshutdown")); err != nil {
+		t.Fatal(err)
+	}
+	s = openFS(t, vfs.OS{}, dir)
+	l, _ = openLog(t, s, logID(), small(1<<20))
+	holds(t, l, 0, 5)
+	if err := errors.Join(l.Flush(ctx, 5), s.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

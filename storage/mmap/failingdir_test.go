@@ -220,3 +220,41 @@ func TestWantOfDescriptors(t *testing.T) {
 		t.Errorf("the directories: %v, %v", first, second)
 	}
 }
+
+// TestListBesideAnUnreadableTopicID: one bad file among all logs kept the broker from
+// starting.
+func TestListBesideAnUnreadableTopicID(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	fs := &badDir{}
+	dirs := []string{t.TempDir(), t.TempDir()}
+	s := openFS(t, fs, dirs...)
+	for i, dir := range dirs {
+		id := core.LogID{TopicPartition: tp("t", int32(i)), Dir: dir, TopicID: core.TopicID{1}}
+		l, _ := openLog(t, s, id, small(300))
+		fill(t, l, 0, 3, 200)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openFS(t, fs, dirs...)
+	fs.path = filepath.Join(dirs[0], "t-0", "partition.metadata")
+	fs.with(syscall.EMFILE)
+	if _, err := s.List(ctx); !errors.Is(err, syscall.EMFILE) {
+		t.Fatalf("without descriptors: %v", err)
+	}
+	fs.with(syscall.EIO)
+	ids, err := s.List(ctx)
+	if err != nil || len(ids) != 2 || !ids[0].TopicID.IsZero() || ids[1].TopicID != (core.TopicID{1}) {
+		t.Fatalf("got %+v, %v", ids, err)
+	}
+	if _, _, err := s.Open(ctx, ids[0], small(300)); !errors.Is(err, core.ErrStorage) {
+		t.Fatalf("the log of the bad file: %v", err)
+	}
+	l, _ := openLog(t, s, ids[1], small(300))
+	holds(t, l, 0, 3)
+	fs.fail.Store(nil)
+	if ids, err = s.List(ctx); err != nil || ids[0].TopicID != (core.TopicID{1}) {
+		t.Fatalf("once it can be read: %+v, %v", ids, err)
+	}
+}

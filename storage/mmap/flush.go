@@ -121,7 +121,8 @@ func (s *segment) sync(active bool) error {
 // syncFailed takes the log offline: what the kernel could not write it may have
 // dropped, and a second sync would succeed and prove nothing. A want of descriptors
 // only kept the sync from being tried; a want of memory may have been the kernel's
-// while it wrote.
+// while it wrote. The contract lets the caller give up the log after any error; it
+// can still be closed in order then, and needs no recovery.
 func (l *Log) syncFailed(err error) error {
 	if isShortage(err) && !errors.Is(err, syscall.ENOMEM) {
 		return l.fail("flush", err)

@@ -2,6 +2,7 @@ package mmap
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/millrace/millrace/core/record"
 )
@@ -30,7 +31,8 @@ const (
 )
 
 // decodeHeader reads the header at the start of b, which holds headerSize bytes or
-// ends with the file. ok is false where no batch can begin so.
+// ends with the file. ok is false where no batch can begin so; offsets that overflow
+// are none.
 func decodeHeader(b []byte) (h header, ok bool) {
 	if len(b) < minOldSize {
 		return header{}, false
@@ -38,7 +40,7 @@ func decodeHeader(b []byte) (h header, ok bool) {
 	h.base = int64(binary.BigEndian.Uint64(b))
 	h.size = record.LogOverhead + int64(int32(binary.BigEndian.Uint32(b[8:])))
 	h.magic = int8(b[posMagic])
-	if h.base < 0 {
+	if h.base < 0 || h.base == math.MaxInt64 {
 		return header{}, false
 	}
 	switch h.magic {
@@ -49,7 +51,7 @@ func decodeHeader(b []byte) (h header, ok bool) {
 		batch := record.Batch(b)
 		h.last = batch.LastOffset()
 		h.firstTS, h.maxTS = batch[:min(int64(len(b)), h.size)].FirstRecordTimestamp(), batch.MaxTimestamp()
-		return h, batch.LastOffsetDelta() >= 0
+		return h, batch.LastOffsetDelta() >= 0 && h.last >= h.base && h.last < math.MaxInt64
 	case 0, 1:
 		h.last, h.firstTS, h.maxTS = h.base, record.NoTimestamp, record.NoTimestamp
 		if h.magic == 1 {

@@ -69,6 +69,18 @@ func parseDirName(name string) (tp core.TopicPartition, future, ok bool) {
 	return core.TopicPartition{Topic: name[:dash], Partition: int32(p)}, future, true
 }
 
+// isDeletedDir reports whether a directory was renamed to be deleted:
+// TOPIC-P.<uuid>-delete. Others of that ending are somebody else's.
+func isDeletedDir(name string) bool {
+	rest, ok := strings.CutSuffix(name, deleteDir)
+	dot := strings.LastIndexByte(rest, '.')
+	if !ok || dot < 0 {
+		return false
+	}
+	_, future, ok := parseDirName(rest[:dot])
+	return ok && !future
+}
+
 // uniqueDirName is TOPIC-P.<uuid> with a suffix. The topic is cut where the name
 // would be too long for a file system, as Kafka does.
 func uniqueDirName(tp core.TopicPartition, suffix string) string {

@@ -222,7 +222,9 @@ func (s *Storage) BoundTo(context.Context) (core.Identity, bool, error) {
 	return core.Identity{}, false, nil
 }
 
-// List implements core.Storage; the order is by topic, partition, future last.
+// List implements core.Storage; the order is by topic, partition, future last. A log
+// whose topic id cannot be read is there without one: it keeps no other from being
+// found, and opening it says what is wrong.
 func (s *Storage) List(context.Context) ([]core.LogID, error) {
 	if err := s.usable("list logs"); err != nil {
 		return nil, err
@@ -230,8 +232,11 @@ func (s *Storage) List(context.Context) ([]core.LogID, error) {
 	defer s.mu.Unlock()
 	ids := make([]core.LogID, 0, len(s.entries))
 	for _, e := range s.entries {
-		if err := s.lookUpTopicID(e); err != nil {
+		if err := s.lookUpTopicID(e); isShortage(err) {
 			return nil, fmt.Errorf("list logs: %w", err)
+		} else if err != nil {
+			s.log.Error("the topic id of a log cannot be read, and the log not be opened", "dir", e.dir, "error", err)
+			e.dd.doubt()
 		}
 		ids = append(ids, core.LogID{TopicPartition: e.tp, TopicID: e.topicID, Dir: e.dd.path, Future: e.future})
 	}
