@@ -188,8 +188,8 @@ func (s *shard) enter() (now time.Time, code int16) {
 // hw is the offset in the shard's log below which everything counts.
 func (s *shard) hw() int64 { return max(s.log.HighWatermark(), s.floor) }
 
-// finish ends the shard: everybody who waits is sent away. The log's own waits have
-// failed already.
+// finish ends the shard: everybody who waits is sent away, also those whose records
+// do not count yet. What waits at the log itself has failed already.
 func (s *shard) finish() {
 	s.cancel()
 	s.mu.Lock()
@@ -198,7 +198,16 @@ func (s *shard) finish() {
 	for _, g := range s.groups {
 		g.unload(kerr.NotCoordinator.Code)
 	}
-	s.groups, s.due, s.stored = nil, nil, nil
+	s.groups = nil
+	// What the log has answered since the last look is among these.
+	now := s.c.o.Clock.Now()
+	for _, w := range s.stored {
+		if !w.over {
+			w.over = true
+			w.done(now, kerr.NotLeaderForPartition.Code)
+		}
+	}
+	s.due, s.stored = nil, nil
 }
 
 // newClassic makes the state machine of a group that somebody joins, or that was read
