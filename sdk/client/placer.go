@@ -82,8 +82,21 @@ func newPlacer(client *kgo.Client, r *router) *placer {
 	return p
 }
 
-// wait is for the end, after cancel and the end of the client.
-func (p *placer) wait() { p.ended.Wait() }
+// wait is for the end, after cancel and the end of the client, when nobody adds any
+// more. What was queued too late fails.
+func (p *placer) wait() {
+	p.ended.Wait()
+	for {
+		select {
+		case it := <-p.queue:
+			if it.placement != nil {
+				it.end(fmt.Errorf("send: the producer is %w", core.ErrClosed))
+			}
+		default:
+			return
+		}
+	}
+}
 
 // add queues a message.
 func (p *placer) add(ctx context.Context, closing <-chan struct{}, pl *placement) {
@@ -122,16 +135,7 @@ func (p *placer) run() {
 		case it := <-p.queue:
 			p.place(it)
 		case <-p.ctx.Done():
-			for { // nobody adds any more
-				select {
-				case it := <-p.queue:
-					if it.placement != nil {
-						it.end(fmt.Errorf("send: the producer is %w", core.ErrClosed))
-					}
-				default:
-					return
-				}
-			}
+			return
 		}
 	}
 }

@@ -59,7 +59,8 @@ func (c *Consumer) seek(to map[string]map[int32]kgo.EpochOffset) {
 }
 
 // stillSought are the places of Seek at which the client is: partitions that went to
-// another member since are not for this one to commit. c.mu is held.
+// another member since are not for this one to commit. The caller may keep the map. c.mu
+// is held.
 func (c *Consumer) stillSought() map[string]map[int32]kgo.EpochOffset {
 	at := c.client.CommittedOffsets() // Seek has made the client take its places for that
 	for topic, partitions := range c.sought {
@@ -69,5 +70,9 @@ func (c *Consumer) stillSought() map[string]map[int32]kgo.EpochOffset {
 		})
 	}
 	maps.DeleteFunc(c.sought, func(_ string, partitions map[int32]kgo.EpochOffset) bool { return len(partitions) == 0 })
-	return c.sought
+	kept := make(map[string]map[int32]kgo.EpochOffset, len(c.sought))
+	for topic, partitions := range c.sought {
+		kept[topic] = maps.Clone(partitions)
+	}
+	return kept
 }
