@@ -127,7 +127,11 @@ func readJSON(body io.Reader, bytesOf func(json.RawMessage) ([]byte, error)) ([]
 	if err := dec.Decode(&req); err != nil {
 		return nil, fmt.Errorf("%w: %w", errBody, err)
 	}
-	if dec.More() {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, fmt.Errorf("%w: %w", errBody, err)
+		}
 		return nil, fmt.Errorf("%w: something follows the JSON object", errBody)
 	}
 	var out []message
