@@ -200,8 +200,8 @@ func (m *member) read(ctx context.Context, client *kgo.Client, out *bufio.Writer
 			last = time.Now()
 		}
 		printed, err := m.printAll(out, records, count)
-		if flushErr := out.Flush(); err == nil || errors.Is(err, errStop) {
-			err = errors.Join(err, flushErr)
+		if flushErr := out.Flush(); flushErr != nil {
+			return flushErr // nobody knows what has been printed: it comes again
 		}
 		client.MarkCommitRecords(printed...)
 		if err != nil {

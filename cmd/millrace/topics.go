@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 func newTopics(io streams) *cobra.Command {
@@ -34,16 +35,7 @@ func newTopics(io streams) *cobra.Command {
 
 // withAdmin runs f with an admin client.
 func withAdmin(ctx context.Context, conn *connection, f func(ctx context.Context, adm *kadm.Client) error) error {
-	client, err := conn.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, conn.timeout)
-	defer cancel()
-	adm := kadm.NewClient(client)
-	adm.SetTimeoutMillis(int32(conn.timeout.Milliseconds()))
-	return f(ctx, adm)
+	return withClient(ctx, conn, func(ctx context.Context, _ *kgo.Client, adm *kadm.Client) error { return f(ctx, adm) })
 }
 
 // brokerError puts the broker's message after the name of its error.
