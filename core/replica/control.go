@@ -76,7 +76,7 @@ func (m *Manager) ApplyLeaderAndISR(ctx context.Context, req *kmsg.LeaderAndISRR
 		}
 	}
 	parts := slices.Collect(maps.Values(added))
-	m.publish(parts, nil)
+	m.mover.publish(parts)
 	for _, p := range parts {
 		m.unpark(p.tp)
 	}

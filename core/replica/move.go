@@ -149,10 +149,13 @@ func (mv *move) open(ctx context.Context, p *Partition) error {
 	if err != nil {
 		return fmt.Errorf("open the future log: %w", err)
 	}
-	mv.log, mv.p, mv.blobs = log, nil, nil
 	if !rec.Created && (p.cfg.Load().Compact || p.clean.point.Load() > 0) {
-		return mv.log.ResetTo(ctx, 0)
+		if err := log.ResetTo(ctx, 0); err != nil {
+			// Nobody goes on with what is in there; the next try opens it again.
+			return errors.Join(fmt.Errorf("empty the future log: %w", err), log.Close())
+		}
 	}
+	mv.log, mv.p, mv.blobs = log, nil, nil
 	return nil
 }
 

@@ -184,13 +184,34 @@ func (v *mover) found(id core.LogID) {
 	v.idle[id.TopicPartition] = id.Dir
 }
 
-// hold keeps partitions that have a future log from being compacted until resume.
+// hold keeps partitions that have a future log, filled or not, from being compacted
+// until resume. Nobody knows the partitions yet.
 func (v *mover) hold(parts []*Partition) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, p := range parts {
-		if _, ok := v.idle[p.tp]; ok {
+		if v.hasFuture(p.tp) {
 			p.clean.pause() // no round has begun
+		}
+	}
+}
+
+// hasFuture reports whether there is a future log. mu is held.
+func (v *mover) hasFuture(tp core.TopicPartition) bool {
+	_, idle := v.idle[tp]
+	return idle || v.moves[tp] != nil
+}
+
+// publish replaces the table as Manager.publish does, by partitions that hold has seen.
+// admin is held.
+func (v *mover) publish(in []*Partition) {
+	v.hold(in)
+	v.m.publish(in, nil)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, p := range in {
+		if !v.hasFuture(p.tp) {
+			p.clean.resume() // it may have ended between the two, and resumed the old one
 		}
 	}
 }
@@ -296,10 +317,11 @@ func (v *mover) get(tp core.TopicPartition) *move {
 	return v.moves[tp]
 }
 
-// forget takes a move off the list, so that nobody goes on with it.
+// forget takes a move off the list, so that nobody goes on with it, and ends its context.
 func (v *mover) forget(mv *move) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	mv.cancel()
 	if v.moves[mv.tp] == mv {
 		delete(v.moves, mv.tp)
 	}

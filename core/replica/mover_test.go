@@ -36,6 +36,12 @@ const noLimit = 1<<63 - 1
 
 func withDirs(t *testing.T, root string, cfg *config.Topic, rate int64) jbod {
 	t.Helper()
+	return withDirsOver(t, root, cfg, rate, func(s core.Storage) core.Storage { return s })
+}
+
+// withDirsOver has something between the broker and the storage.
+func withDirsOver(t *testing.T, root string, cfg *config.Topic, rate int64, over func(core.Storage) core.Storage) jbod {
+	t.Helper()
 	j := jbod{root: root, rate: &atomic.Int64{}, fs: vfstest.NewFaults(vfs.OS{}, nil)}
 	j.rate.Store(rate)
 	clock := newClock()
@@ -48,7 +54,7 @@ func withDirs(t *testing.T, root string, cfg *config.Topic, rate int64) jbod {
 			t.Errorf("close the storage: %v", err)
 		}
 	})
-	j.broker = start(t, setup{clock: clock, storage: st, topic: cfg, change: func(o *replica.Options) {
+	j.broker = start(t, setup{clock: clock, storage: over(st), topic: cfg, change: func(o *replica.Options) {
 		o.MoveBytesPerSec = j.rate.Load
 		o.MoveThreads = 2
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))

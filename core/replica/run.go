@@ -137,7 +137,7 @@ func (m *Manager) storageChanged(ctx context.Context, e core.StorageEvent) {
 			again = append(again, m.reopen(ctx, p))
 		}
 	}
-	m.publish(again, nil)
+	m.mover.publish(again)
 	m.mover.dirChanged(ctx, e)
 }
 
