@@ -56,8 +56,9 @@ type ISRChanger interface {
 	// ChangeISR asks the controller and calls done once with its answer, or with an
 	// error, after which the partition goes on with the ISR it had and may ask again.
 	// An error that wraps core.ErrOutcomeUnknown says that the change may have been
-	// made: the high watermark then waits for the new members nevertheless. ChangeISR
-	// must neither block nor call done before it returns.
+	// made: the high watermark then waits for the new members nevertheless, until a
+	// later change succeeds or a new epoch begins. ChangeISR must neither block nor call
+	// done before it returns.
 	ChangeISR(change ISRChange, done func(ISRResult, error))
 }
 
@@ -98,13 +99,17 @@ func (p *Partition) aboutToJoin(f *follower) bool {
 // expansion decides whether a follower may join the ISR: it has everything that is
 // committed, and everything from before this epoch. mu is held.
 func (p *Partition) expansion(ro *role, f *follower) (ISRChange, bool) {
-	if p.m.o.ISR == nil || ro.changing || slices.Contains(ro.isr, f.id) ||
+	if p.m.o.ISR == nil || ro.before != nil || slices.Contains(ro.isr, f.id) ||
 		f.leo < p.hw.Load() || f.leo < ro.startOffset {
 		return ISRChange{}, false
 	}
 	isr := append(slices.Clone(ro.isr), f.id)
 	next := *ro
-	next.maximal, next.changing = isr, true
+	// An earlier change may have been made although nobody has told: it counts on.
+	next.before, next.maximal = ro, slices.Clone(ro.maximal)
+	if !slices.Contains(next.maximal, f.id) {
+		next.maximal = append(next.maximal, f.id)
+	}
 	p.role.Store(&next)
 	return p.isrChange(ro, isr), true
 }
@@ -114,7 +119,7 @@ func (p *Partition) expansion(ro *role, f *follower) (ISRChange, bool) {
 func (p *Partition) shrinkISR(now int64) {
 	p.mu.Lock()
 	ro := p.role.Load()
-	if p.m.o.ISR == nil || ro == nil || !ro.leads || ro.changing || len(ro.isr) < 2 {
+	if p.m.o.ISR == nil || ro == nil || !ro.leads || ro.before != nil || len(ro.isr) < 2 {
 		p.mu.Unlock()
 		return
 	}
@@ -128,7 +133,7 @@ func (p *Partition) shrinkISR(now int64) {
 		return
 	}
 	next := *ro
-	next.changing = true
+	next.before = ro
 	p.role.Store(&next)
 	change := p.isrChange(ro, isr)
 	p.mu.Unlock()
@@ -151,12 +156,12 @@ func (p *Partition) changeISR(change ISRChange) {
 		}
 		joined, left := 0, 0
 		p.mu.Lock()
-		if ro := p.role.Load(); ro != nil && ro.leads && ro.epoch == change.LeaderEpoch {
+		if ro := p.role.Load(); ro != nil && ro.leads && ro.epoch == change.LeaderEpoch && ro.before != nil {
 			next := *ro
-			next.changing = false
+			next.before = nil
 			if err != nil {
 				if !errors.Is(err, core.ErrOutcomeUnknown) {
-					next.maximal = next.isr
+					next.maximal = ro.before.maximal
 				}
 				p.m.log.Warn("the controller did not change the ISR", "partition", p.tp.String(), "isr", change.ISR, "error", err)
 			} else if res.LeaderEpoch == ro.epoch && res.PartitionEpoch >= ro.partitionEpoch {

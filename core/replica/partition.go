@@ -31,8 +31,10 @@ type role struct {
 	// maximal is the ISR and the replicas that are being added to it: a change that
 	// may be decided already although its answer is not here. The high watermark
 	// waits for all of them.
-	maximal  []int32
-	changing bool // a change of the ISR is under way
+	maximal []int32
+	// before is the role when a change of the ISR was asked for that is under way; nil
+	// when there is none.
+	before *role
 }
 
 // fault is why a partition does not serve.

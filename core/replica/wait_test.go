@@ -378,3 +378,34 @@ func TestISRShrinksAndGrows(t *testing.T) {
 		t.Errorf("ISR %v", p.ISR())
 	}
 }
+
+// TestMembersInDoubtStayInTheWay: a change of the ISR of which nobody knows whether it
+// was made is not settled by another one that is refused.
+func TestMembersInDoubtStayInTheWay(t *testing.T) {
+	t.Parallel()
+	ch := &changer{}
+	b := start(t, setup{change: func(o *replica.Options) { o.ISR = ch }})
+	s := state(0, self, 1, self)
+	s.Replicas = []int32{self, 2, 3}
+	b.apply(core.TopicID{}, s)
+	p, _ := b.Partition(topic, 0)
+	now := func() int64 { return b.clock.Now().UnixMilli() }
+	p.RecordFollower(2, 0, now())
+	ch.answer(t, []int32{self, 2}, core.ErrOutcomeUnknown) // it may be a member now
+	p.RecordFollower(3, 0, now())
+	b.clock.advance(10 * 60e9) // neither is about to join
+	produce(t, p, batchOf(1, 1))
+	p.RecordFollower(3, 1, now()) // of no consequence: a change is under way
+	if hw := p.HighWatermark(); hw != 0 {
+		t.Errorf("high watermark %d while replica 2 may be in the ISR and another one is being added", hw)
+	}
+	ch.answer(t, []int32{self, 3}, errors.New("refused"))
+	if hw := p.HighWatermark(); hw != 0 {
+		t.Errorf("high watermark %d although replica 2 may be in the ISR", hw)
+	}
+	p.RecordFollower(3, 1, now())
+	ch.answer(t, []int32{self, 3}, nil) // so that of replica 2 was not made
+	if hw := p.HighWatermark(); hw != 1 {
+		t.Errorf("high watermark %d with the ISR %v", hw, p.ISR())
+	}
+}
