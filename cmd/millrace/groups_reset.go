@@ -283,7 +283,11 @@ func commitPlan(ctx context.Context, adm *kadm.Client, name string, plan []plann
 		errs []error
 	)
 	for _, p := range plan {
-		if r, ok := resps.Lookup(p.Topic, p.Partition); !ok || r.Err != nil {
+		r, ok := resps.Lookup(p.Topic, p.Partition)
+		if !ok {
+			r.Err = errLeftOut
+		}
+		if r.Err != nil {
 			errs = append(errs, fmt.Errorf("%s-%d: %w", p.Topic, p.Partition, groupError(name, r.Err)))
 			continue
 		}

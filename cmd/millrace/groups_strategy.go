@@ -40,6 +40,9 @@ func (s strategy) bounds(ctx context.Context, adm *kadm.Client, scope kadm.Topic
 	return b, nil
 }
 
+// errLeftOut is an answer that does not name what was asked for.
+var errLeftOut = errors.New("the answer leaves it out")
+
 var errNotCommitted = errors.New("nothing is committed, so there is nothing to shift: use another strategy for it")
 
 // target is the new offset of a partition, within what its log has; clamped says so
@@ -47,7 +50,11 @@ var errNotCommitted = errors.New("nothing is committed, so there is nothing to s
 func (s strategy) target(b bounds, topic string, p int32, old, want int64) (to int64, clamped string, err error) {
 	start, ok := b.starts.Lookup(topic, p)
 	end, also := b.ends.Lookup(topic, p)
-	if err := errors.Join(start.Err, end.Err); err != nil || !ok || !also {
+	err = errors.Join(start.Err, end.Err)
+	if err == nil && (!ok || !also) {
+		err = errLeftOut
+	}
+	if err != nil {
 		return 0, "", fmt.Errorf("its leader does not say what it has: %w", err)
 	}
 	switch s.kind {
