@@ -113,6 +113,7 @@ func (p *Partition) loadAborted(ctx context.Context, names []string, replayed ab
 	start, end := p.start.Load(), p.end.Load()
 	stored := map[int64]abortedTxns{}
 	all := slices.Clone(replayed)
+	damaged := false
 	for _, name := range names {
 		base, ok := txnIndexBase(name)
 		if !ok {
@@ -125,9 +126,21 @@ func (p *Partition) loadAborted(ctx context.Context, names []string, replayed ab
 		index, err := parseTxnIndex(data)
 		if err != nil {
 			p.m.log.Warn("an index of aborted transactions is damaged; what is readable of it and the log stand in", "partition", p.tp.String(), "file", name, "error", err)
+			damaged = true
 		}
 		stored[base] = index
 		all = append(all, index...)
+	}
+	if damaged {
+		// A replay begins at the newest snapshot, and the index may be older.
+		var state producers
+		err := p.walk(ctx, start, end, func(b record.Batch) {
+			all.note(&state, b)
+			state.take(b, nil)
+		})
+		if err != nil {
+			return fmt.Errorf("look for aborted transactions from offset %d: %w", start, err)
+		}
 	}
 	byLast := func(x, y abortedTxn) int { return cmp.Compare(x.last, y.last) }
 	slices.SortStableFunc(all, byLast)

@@ -102,6 +102,7 @@ func TestAbortedTransactions(t *testing.T) {
 	}{
 		{"no index", func() error { return nil }},
 		{"as it was left", func() error { return nil }},
+		{"torn index beside the snapshots", func() error { return os.Truncate(first, 50) }},
 		{"torn index", func() error {
 			snapshots, err := filepath.Glob(filepath.Join(dir, topic+"-0", "*.snapshot"))
 			if err != nil {
