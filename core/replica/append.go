@@ -357,7 +357,9 @@ func (p *Partition) flushDue(now int64) {
 
 // TruncateTo drops what is at or after offset, as a follower does whose log has
 // diverged from its leader's: leader epochs and producer state go back with it. It
-// returns the new end, which may be lower, as batches are not split.
+// returns the new end, which may be lower, as batches are not split. Where they cannot
+// the partition is offline until it is opened anew: what it knows of the log would be of
+// the one that was cut.
 func (p *Partition) TruncateTo(ctx context.Context, offset int64) (end int64, err error) {
 	p.write.Lock()
 	defer p.write.Unlock()
@@ -374,6 +376,7 @@ func (p *Partition) TruncateTo(ctx context.Context, offset int64) (end int64, er
 	ctx = context.WithoutCancel(ctx) // what belongs together is not left half done
 	if c, changed := p.epochCache().truncateEnd(end); changed {
 		if err := p.storeEpochs(ctx, c); err != nil {
+			p.offline(err, true)
 			return 0, err
 		}
 	}
@@ -387,6 +390,7 @@ func (p *Partition) TruncateTo(ctx context.Context, offset int64) (end int64, er
 	p.mu.Unlock()
 	p.findSegment()
 	if err := p.loadState(ctx); err != nil {
+		p.offline(err, true)
 		return 0, p.failed("read the producer state of", err)
 	}
 	p.advance()

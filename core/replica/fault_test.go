@@ -19,8 +19,9 @@ import (
 // faulty is a storage whose logs fail when they are told to.
 type faulty struct {
 	core.Storage
-	opening, appending, reading, flushing, closing atomic.Pointer[error]
-	flushes                                        atomic.Int64
+	opening, appending, reading, flushing, closing, putting atomic.Pointer[error]
+
+	flushes atomic.Int64
 	// hold, when set, keeps every flush waiting until it is closed.
 	hold atomic.Pointer[chan struct{}]
 }
@@ -66,6 +67,20 @@ func (l *faultyLog) Read(ctx context.Context, r core.ReadRequest) (core.Chunk, e
 		return core.Chunk{}, err
 	}
 	return l.Log.Read(ctx, r)
+}
+
+func (l *faultyLog) Blobs() core.Blobs { return faultyBlobs{l.Log.Blobs(), l.f} }
+
+type faultyBlobs struct {
+	core.Blobs
+	f *faulty
+}
+
+func (b faultyBlobs) Put(ctx context.Context, name string, data []byte) error {
+	if err := failing(&b.f.putting); err != nil {
+		return err
+	}
+	return b.Blobs.Put(ctx, name, data)
 }
 
 func (l *faultyLog) Close() error {
@@ -322,5 +337,28 @@ func TestCheckpointsWhilePartitionsComeAndGo(t *testing.T) {
 	s.do.Store(nil)
 	if start, _ := p.Bounds(); start != 4 || looked.Load() != 2 {
 		t.Errorf("the log starts at %d; looked %d times", start, looked.Load())
+	}
+}
+
+// TestHalfATruncation: a log that was cut, and whose epochs could not be cut with it, is not
+// led as if nothing had happened.
+func TestHalfATruncation(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	f := newFaulty(c)
+	b := start(t, setup{clock: c, storage: f})
+	p := b.lead(1)
+	produce(t, p, batchOf(5, 10))
+	b.lead(2)
+	produce(t, p, batchOf(5, 10))
+	b.apply(core.TopicID{}, state(0, 2, 3, self, 2))
+	fail(&f.putting, fmt.Errorf("write: %w", core.ErrNoSpace))
+	if _, err := p.TruncateTo(t.Context(), 5); code(err) != kerr.KafkaStorageError.Code {
+		t.Fatalf("truncation that cannot write the epochs: %v", err)
+	}
+	f.putting.Store(nil)
+	b.apply(core.TopicID{}, state(0, self, 4, self))
+	if got, err := p.Append(t.Context(), replica.AppendRequest{Batches: batchOf(1, 10), Version: 9}); code(err) != kerr.KafkaStorageError.Code {
+		t.Errorf("an append behind half a truncation: %+v, %v", got, err)
 	}
 }

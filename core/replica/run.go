@@ -144,10 +144,10 @@ func (m *Manager) storageChanged(ctx context.Context, e core.StorageEvent) {
 // reopen replaces a partition that is offline by one with its log opened anew, in
 // the same role. admin is held.
 func (m *Manager) reopen(ctx context.Context, p *Partition) *Partition {
-	ck := p.mark().checkpoints(p.tp)
 	if err := p.shut(ctx, false); err != nil && !errors.Is(err, core.ErrStorage) {
 		m.log.Warn("cannot close a log that was offline", "partition", p.tp.String(), "error", err)
 	}
+	ck := p.mark().checkpoints(p.tp) // what was under way, a trim for one, has ended
 	next := m.open(ctx, core.LogID{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir()}, ck)
 	ro := p.role.Load()
 	if ro == nil || next.fault.Load() != nil {
