@@ -2,7 +2,6 @@ package cli_test
 
 import (
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -195,7 +194,7 @@ func waitingFetch(t *testing.T, b *harness.Broker, topic string) <-chan struct{}
 		defer close(done)
 		_, _ = cl.Broker(0).Request(t.Context(), req) // cut off with the broker, or answered
 	}()
-	for !strings.Contains(metrics(t, b), `millrace_requests_waiting{operation="Fetch"} 1`) {
+	for !strings.Contains(b.Metrics(t), `millrace_requests_waiting{operation="Fetch"} 1`) {
 		select {
 		case <-done:
 			t.Fatal("the fetch does not wait")
@@ -203,23 +202,4 @@ func waitingFetch(t *testing.T, b *harness.Broker, topic string) <-chan struct{}
 		}
 	}
 	return done
-}
-
-// metrics is the broker's page of metrics.
-func metrics(t *testing.T, b *harness.Broker) string {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+b.HTTP+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	page, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(page)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -164,7 +162,7 @@ func oneFails(t *testing.T, disks [2]disk, failing int) {
 		for p := range int32(partitions) {
 			if of[p] {
 				from := counter[p].Load()
-				until(t, fmt.Sprintf("%s of partition %d", what, p), func() bool { return counter[p].Load() >= from+more })
+				harness.Eventually(t, fmt.Sprintf("%s of partition %d", what, p), func() bool { return counter[p].Load() >= from+more })
 			}
 		}
 	}
@@ -181,7 +179,7 @@ func oneFails(t *testing.T, disks [2]disk, failing int) {
 	failed.Store(true)
 	disks[failing].fail()
 	each("refused producer", lost, &refused, 3)
-	until(t, "DescribeLogDirs", func() bool { return offline(t, c, bad) })
+	harness.Eventually(t, "DescribeLogDirs", func() bool { return offline(t, c, bad) })
 	if offline(t, c, good) {
 		t.Errorf("%s is offline, too", good)
 	}
@@ -194,11 +192,11 @@ func oneFails(t *testing.T, disks [2]disk, failing int) {
 			t.Errorf("partition %d answers code %d, %q", p, code, message)
 		}
 	}
-	until(t, "millrace_log_dir_offline", func() bool { return metric(t, b, "millrace_log_dir_offline", bad) == 1 })
+	harness.Eventually(t, "millrace_log_dir_offline", func() bool { return metric(t, b, "millrace_log_dir_offline", bad) == 1 })
 	if n := metric(t, b, "millrace_log_dir_offline", good); n != 0 {
 		t.Errorf("millrace_log_dir_offline of %s is %v", good, n)
 	}
-	until(t, "millrace_offline_replicas", func() bool {
+	harness.Eventually(t, "millrace_offline_replicas", func() bool {
 		n := metric(t, b, "millrace_offline_replicas", "")
 		return n >= float64(len(lost)/2) && n < partitions+8 // those of the offsets' partitions, too
 	})
@@ -308,19 +306,6 @@ func TestAllDisksFail(t *testing.T) {
 	}
 }
 
-// until waits for a condition. The deadline is a guard only.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
-		if t.Failed() {
-			t.FailNow()
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: it has not come to that in three minutes", what)
-		}
-	}
-}
-
 // ask produces one record by itself and answers what the broker says.
 func ask(t *testing.T, c *kgo.Client, partition int32) (code int16, message string) {
 	t.Helper()
@@ -373,24 +358,11 @@ func offline(t *testing.T, c *kgo.Client, dir string) bool {
 // metric reads a metric, that of a directory where one is named.
 func metric(t *testing.T, b *harness.Broker, name, dir string) float64 {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+b.HTTP+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
 	prefix := name
 	if dir != "" {
 		prefix = fmt.Sprintf("%s{dir=%q}", name, dir)
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(b.Metrics(t)) {
 		rest, ok := strings.CutPrefix(line, prefix+" ")
 		var v float64
 		if _, err := fmt.Sscan(rest, &v); ok && err == nil {

@@ -93,6 +93,6 @@ func TestCalendar(t *testing.T) {
 		create(t, b, "mistaken", "1", "retention.policy=calendar", "segment.ms=1", "retention.calendar.zone=Atlantis")
 		write(t, b, &kgo.Record{Topic: "mistaken", Timestamp: ago(14, 0)}, &kgo.Record{Topic: "mistaken", Timestamp: ago(13, 0)})
 		begins(t, b, "mistaken", 0)
-		eventually(t, "the broker's log says so", func() bool { return strings.Contains(b.Log(), "until its settings are mended") })
+		harness.Eventually(t, "the broker's log says so", func() bool { return strings.Contains(b.Log(), "until its settings are mended") })
 	})
 }

@@ -2,7 +2,6 @@
 package examples_test
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -76,22 +75,12 @@ func logStart(t *testing.T, b *harness.Broker, topic string) int64 {
 	return o.Offset
 }
 
-// eventually waits for something.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in %s: %s", patience, what)
-		}
-	}
-}
-
 // begins waits until a topic begins at an offset, and sees that it stays there over further
 // rounds of the policy.
 func begins(t *testing.T, b *harness.Broker, topic string, want int64) {
 	t.Helper()
 	var got int64
-	eventually(t, "the log start that is wanted, or more", func() bool {
+	harness.Eventually(t, "the log start that is wanted, or more", func() bool {
 		got = logStart(t, b, topic)
 		return got >= want
 	})
@@ -101,28 +90,11 @@ func begins(t *testing.T, b *harness.Broker, topic string, want int64) {
 	}
 }
 
-// status is what millrace plugins list says of the one plugin.
-type status struct {
-	Name, State                                    string
-	PID                                            int
-	Restarts, Calls, Failures, Fallbacks, Nonsense int
-}
-
-func list(t *testing.T, b *harness.Broker) status {
-	t.Helper()
-	r := harness.Millrace(t.Context(), t, "", "plugins", "list", "--http", b.HTTP, "--output", "json")
-	var all []status
-	if err := json.Unmarshal([]byte(r.Stdout), &all); err != nil || len(all) != 1 {
-		t.Fatalf("plugins list: exit code %d, %v\n%s%s", r.Code, err, r.Stdout, r.Stderr)
-	}
-	return all[0]
-}
-
 // rounds waits until the policy has been asked some more times: what it was told before
 // has been followed then.
 func rounds(t *testing.T, b *harness.Broker) {
 	t.Helper()
 	const enough = 4
-	from := list(t, b).Calls
-	eventually(t, "the policy is asked again", func() bool { return list(t, b).Calls >= from+enough })
+	from := b.PluginStatus(t).Calls
+	harness.Eventually(t, "the policy is asked again", func() bool { return b.PluginStatus(t).Calls >= from+enough })
 }

@@ -195,7 +195,7 @@ func TestRegions(t *testing.T) {
 			t.Errorf("eu:1 to partition %d: %v, want %v", partition, err, want)
 		}
 	}
-	if s := list(t, b); s.Calls == 0 || s.Failures+s.Fallbacks+s.Nonsense > 0 {
+	if s := b.PluginStatus(t); s.Calls == 0 || s.Failures+s.Fallbacks+s.Nonsense > 0 {
 		t.Errorf("plugins list says %+v", s)
 	}
 	// What somebody who forgets the settings, or the plugin, is told.
@@ -260,7 +260,7 @@ func TestHotKeys(t *testing.T) {
 		}
 		t.Logf("%s: the hot key's %d records by partition, from its own on: %v", way, hots, spread)
 	}
-	if s := list(t, b); s.Calls == 0 || s.Failures+s.Fallbacks+s.Nonsense > 0 {
+	if s := b.PluginStatus(t); s.Calls == 0 || s.Failures+s.Fallbacks+s.Nonsense > 0 {
 		t.Errorf("plugins list says %+v", s)
 	}
 }

@@ -41,7 +41,7 @@ func TestUnread(t *testing.T) {
 		write(t, b, unreadRecords(topic)...)
 	}
 
-	eventually(t, "retention.ms and retention.bytes trim a topic without the policy", func() bool { return logStart(t, b, "plain") >= old })
+	harness.Eventually(t, "retention.ms and retention.bytes trim a topic without the policy", func() bool { return logStart(t, b, "plain") >= old })
 	begins(t, b, "orders", 0)
 
 	commit(t, b, "billing", 250)
@@ -49,17 +49,17 @@ func TestUnread(t *testing.T) {
 	archive(t, b, 120, "-c", "120") // in the middle of a segment
 	begins(t, b, "orders", 120)     // it holds billing's back
 	has(t, b, 120)                  // not one is lost
-	eventually(t, "the files of what has gone are gone", func() bool {
+	harness.Eventually(t, "the files of what has gone are gone", func() bool {
 		left, err := filepath.Glob(filepath.Join(b.Dir, "orders-0", "00000000000000000000.*"))
 		return err == nil && len(left) == 0
 	})
 
-	before := list(t, b)
+	before := b.PluginStatus(t)
 	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the plugin is there again", func() bool {
-		s := list(t, b)
+	harness.Eventually(t, "the plugin is there again", func() bool {
+		s := b.PluginStatus(t)
 		return s.State == "running" && s.PID != 0 && s.PID != before.PID && s.Restarts > before.Restarts
 	})
 	begins(t, b, "orders", 120)
@@ -77,7 +77,7 @@ func TestUnread(t *testing.T) {
 	commit(t, b, "billing", old+young)
 	begins(t, b, "orders", old) // the rest is read and too young
 	has(t, b, old)
-	if s := list(t, b); s.Nonsense+s.Fallbacks > 0 {
+	if s := b.PluginStatus(t); s.Nonsense+s.Fallbacks > 0 {
 		t.Errorf("plugins list says %+v", s)
 	}
 }

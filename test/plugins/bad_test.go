@@ -55,12 +55,12 @@ func TestBadStart(t *testing.T) {
 // TestBadRunning: whatever a plugin does, what is produced is acknowledged and there.
 func TestBadRunning(t *testing.T) {
 	t.Parallel()
-	for mode, bad := range map[string]func(status) bool{
-		"crash":    func(s status) bool { return s.Restarts > 0 && s.Fallbacks > 0 },
-		"loop":     func(s status) bool { return s.State != "running" && s.LastError != "" },
-		"never":    func(s status) bool { return s.Failures > 0 && s.Fallbacks > 0 },
-		"nonsense": func(s status) bool { return s.Nonsense > 0 && s.Fallbacks > 0 },
-		"garbage":  func(s status) bool { return s.Calls > 0 && s.Failures == 0 },
+	for mode, bad := range map[string]func(harness.PluginStatus) bool{
+		"crash":    func(s harness.PluginStatus) bool { return s.Restarts > 0 && s.Fallbacks > 0 },
+		"loop":     func(s harness.PluginStatus) bool { return s.State != "running" && s.LastError != "" },
+		"never":    func(s harness.PluginStatus) bool { return s.Failures > 0 && s.Fallbacks > 0 },
+		"nonsense": func(s harness.PluginStatus) bool { return s.Nonsense > 0 && s.Fallbacks > 0 },
+		"garbage":  func(s harness.PluginStatus) bool { return s.Calls > 0 && s.Failures == 0 },
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -72,7 +72,7 @@ func TestBadRunning(t *testing.T) {
 			create(t, b, "placed", 4, map[string]string{"partitioner": "test-partitioner"})
 			create(t, b, "packed", 1, map[string]string{"compression.type": "gzip"})
 			if mode == "loop" {
-				if err := syscall.Kill(list(t, b).PID, syscall.SIGKILL); err != nil {
+				if err := syscall.Kill(b.PluginStatus(t).PID, syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -95,7 +95,7 @@ func TestBadRunning(t *testing.T) {
 					t.Errorf("record %d of placed is lost", i)
 				}
 			}
-			eventually(t, "plugins list says so", func() bool { return bad(list(t, b)) })
+			harness.Eventually(t, "plugins list says so", func() bool { return bad(b.PluginStatus(t)) })
 			if !strings.Contains(b.Log(), `"plugin":"t"`) {
 				t.Error("no line of the log names the plugin")
 			}
@@ -107,10 +107,10 @@ func TestBadRunning(t *testing.T) {
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	b := start(t, "")
-	before := list(t, b).PID
+	before := b.PluginStatus(t).PID
 	for _, what := range []string{"restart", "reload"} {
 		r := harness.Millrace(t.Context(), t, "", "plugins", what, "t", "--http", b.HTTP)
-		after := list(t, b).PID
+		after := b.PluginStatus(t).PID
 		if r.Code != 0 || after == before || after == 0 {
 			t.Errorf("plugins %s: exit code %d, process %d before and %d after\n%s", what, r.Code, before, after, r.Stderr)
 		}

@@ -58,7 +58,7 @@ func TestGuardAway(t *testing.T) {
 		t.Helper()
 		right("warn")
 		right("reject")
-		eventually(t, "a record that lies wrong is refused", func() bool {
+		harness.Eventually(t, "a record that lies wrong is refused", func() bool {
 			err := wrong("reject")
 			if err != nil && !errors.Is(err, kerr.InvalidRecord) {
 				t.Fatalf("refused with %v", err)
@@ -66,7 +66,7 @@ func TestGuardAway(t *testing.T) {
 			return err != nil
 		})
 		before := misplaced()
-		eventually(t, "a record that lies wrong is counted", func() bool {
+		harness.Eventually(t, "a record that lies wrong is counted", func() bool {
 			if err := wrong("warn"); err != nil {
 				t.Fatalf("a guard that warns refuses: %v", err)
 			}
@@ -77,7 +77,7 @@ func TestGuardAway(t *testing.T) {
 		judged()
 		before := misplaced()
 		kill(t, b, "t")
-		eventually(t, "the plugin is away", func() bool { return list(t, b).State == "waiting to restart" })
+		harness.Eventually(t, "the plugin is away", func() bool { return b.PluginStatus(t).State == "waiting to restart" })
 		for _, topic := range []string{"warn", "reject"} {
 			right(topic)
 			if err := wrong(topic); err != nil {
@@ -115,7 +115,7 @@ func TestLate(t *testing.T) {
 	}
 	send()
 	send()
-	if s := list(t, b); s.Failures < 2 || s.Fallbacks < 2 || s.Restarts != 0 {
+	if s := b.PluginStatus(t); s.Failures < 2 || s.Fallbacks < 2 || s.Restarts != 0 {
 		t.Errorf("plugins list: %+v", s)
 	}
 	if f := figures(exposed(t, b), "millrace_plugin_breaker_open"); f["t"] != 1 {
@@ -125,10 +125,10 @@ func TestLate(t *testing.T) {
 		t.Error("the log does not say that the plugin is late and left alone")
 	}
 	setMode(t, mode, "")
-	eventually(t, "the plugin is asked again", func() bool {
-		before := list(t, b)
+	harness.Eventually(t, "the plugin is asked again", func() bool {
+		before := b.PluginStatus(t)
 		send()
-		s := list(t, b)
+		s := b.PluginStatus(t)
 		return s.Calls > before.Calls && s.Fallbacks == before.Fallbacks
 	})
 	if f := figures(exposed(t, b), "millrace_plugin_breaker_open"); f["t"] != 0 || !strings.Contains(b.Log(), "works again") {

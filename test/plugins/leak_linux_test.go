@@ -33,5 +33,5 @@ func TestRestartsLeakNothing(t *testing.T) {
 	for range restarts {
 		restart()
 	}
-	eventually(t, "the descriptors are as many as before", func() bool { return open() < before+slack })
+	harness.Eventually(t, "the descriptors are as many as before", func() bool { return open() < before+slack })
 }

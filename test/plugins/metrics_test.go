@@ -55,7 +55,7 @@ func TestMetrics(t *testing.T) {
 	post(t, b, "of-b", 0, 1)
 	post(t, b, "of-b", 1, 1)
 	var all map[string]*dto.MetricFamily
-	eventually(t, "both plugins answer what they count", func() bool { // in a second, or they are left out
+	harness.Eventually(t, "both plugins answer what they count", func() bool { // in a second, or they are left out
 		all = exposed(t, b)
 		f := figures(all, "millrace_plugin_test_calls_total")
 		return f["a"] == 1 && f["b"] == 2
@@ -74,7 +74,7 @@ func TestMetrics(t *testing.T) {
 		t.Error("a plugin names the plugin of a metric")
 	}
 	kill(t, b, "b")
-	eventually(t, "what the dead plugin counted is gone", func() bool {
+	harness.Eventually(t, "what the dead plugin counted is gone", func() bool {
 		all = exposed(t, b)
 		f, up := figures(all, "millrace_plugin_test_calls_total"), figures(all, "millrace_plugin_up")
 		_, there := f["b"]

@@ -73,33 +73,6 @@ func start(t *testing.T, mode string, more ...string) *harness.Broker {
 	}, more...)...)
 }
 
-// status is what millrace plugins list says of the plugin.
-type status struct {
-	Name, State, LastError                         string
-	PID                                            int
-	Restarts, Calls, Failures, Fallbacks, Nonsense int
-}
-
-func list(t *testing.T, b *harness.Broker) status {
-	t.Helper()
-	r := harness.Millrace(t.Context(), t, "", "plugins", "list", "--http", b.HTTP, "--output", "json")
-	var all []status
-	if err := json.Unmarshal([]byte(r.Stdout), &all); err != nil || len(all) != 1 {
-		t.Fatalf("plugins list: exit code %d, %v\n%s%s", r.Code, err, r.Stdout, r.Stderr)
-	}
-	return all[0]
-}
-
-// eventually waits for something.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in %s: %s", patience, what)
-		}
-	}
-}
-
 // gone reports whether a process has ended; one that nobody has waited for has.
 func gone(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -151,7 +124,7 @@ func kill(t *testing.T, b *harness.Broker, name string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
-	var all []status
+	var all []harness.PluginStatus
 	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
 		t.Fatal(err)
 	}
@@ -174,12 +147,12 @@ func TestNoOrphans(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "child")
 			b := start(t, "", "plugin.t.environment=TEST_MODE=fork,TEST_CHILD="+file)
-			pid, child := list(t, b).PID, forked(t, file)
+			pid, child := b.PluginStatus(t).PID, forked(t, file)
 			if gone(pid) || gone(child) {
 				t.Fatalf("plugin %d, child %d: one of them does not run", pid, child)
 			}
 			end(b)
-			eventually(t, "the plugin and its child are gone", func() bool { return gone(pid) && gone(child) })
+			harness.Eventually(t, "the plugin and its child are gone", func() bool { return gone(pid) && gone(child) })
 		})
 	}
 }
@@ -205,7 +178,7 @@ func killer(t *testing.T, b *harness.Broker) (killed func() int64, stop func()) 
 			if err != nil {
 				continue
 			}
-			var all []status
+			var all []harness.PluginStatus
 			_ = json.NewDecoder(resp.Body).Decode(&all) // empty then
 			_ = resp.Body.Close()
 			if len(all) == 1 && all[0].PID != 0 && all[0].PID != last && syscall.Kill(all[0].PID, syscall.SIGKILL) == nil {
@@ -310,8 +283,8 @@ func TestKilledUnderLoad(t *testing.T) {
 			t.Fatalf("record %d of packed is lost or has changed", i)
 		}
 	}
-	eventually(t, "plugins list tells of the restarts", func() bool {
-		s := list(t, b)
+	harness.Eventually(t, "plugins list tells of the restarts", func() bool {
+		s := b.PluginStatus(t)
 		return s.Restarts >= 5 && s.Calls > 0
 	})
 }
@@ -341,7 +314,7 @@ func TestRetentionKilled(t *testing.T) {
 	stop()
 	adm := kadm.NewClient(client(t, b))
 	var first int64
-	eventually(t, "the policy deletes", func() bool {
+	harness.Eventually(t, "the policy deletes", func() bool {
 		offsets, err := adm.ListStartOffsets(t.Context(), "trimmed")
 		if err != nil {
 			t.Fatal(err)

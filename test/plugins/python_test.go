@@ -77,7 +77,7 @@ func TestPythonVerify(t *testing.T) {
 func TestPythonPlaces(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t, "plugin.t.path="+python(t), offset+"=3", "http.produce.enable=true")
-	pid := list(t, b).PID
+	pid := b.PluginStatus(t).PID
 	create(t, b, "numbered", 16, map[string]string{"partitioner": "numbers", "partitioner.guard": "reject"})
 	keys := []string{"0", "1", "12", "13", "14", "4711", "key-7", "key 8", "-5"}
 	for i, got := range produce(t, b, "numbered", keys) {
@@ -89,7 +89,7 @@ func TestPythonPlaces(t *testing.T) {
 			t.Errorf("key %q lies in partition %d, want %d", keys[i], got, want)
 		}
 	}
-	if s := list(t, b); s.State != "running" || s.Calls == 0 || s.Failures+s.Fallbacks > 0 {
+	if s := b.PluginStatus(t); s.State != "running" || s.Calls == 0 || s.Failures+s.Fallbacks > 0 {
 		t.Errorf("plugins list says %+v", s)
 	}
 	b.Stop()
@@ -110,12 +110,12 @@ func TestPythonPlaces(t *testing.T) {
 func TestPythonBrokerKilled(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t, "plugin.t.path="+python(t))
-	pid := list(t, b).PID
+	pid := b.PluginStatus(t).PID
 	if gone(pid) {
 		t.Fatalf("process %d, which plugins list shows, does not run", pid)
 	}
 	b.Kill()
-	eventually(t, "the plugin is gone", func() bool { return gone(pid) })
+	harness.Eventually(t, "the plugin is gone", func() bool { return gone(pid) })
 }
 
 // TestPythonLifeline starts the plugin without a broker, to see that the lifeline and the

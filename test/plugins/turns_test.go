@@ -44,7 +44,7 @@ func TestKilledInTurn(t *testing.T) {
 	gzip := client(t, b, kgo.RecordRetries(0), kgo.ProducerBatchCompression(kgo.GzipCompression()))
 	const each = 5
 	n := 0
-	eventually(t, "the plugin was killed in every call", func() bool {
+	harness.Eventually(t, "the plugin was killed in every call", func() bool {
 		post(t, b, "placed", n, each)
 		post(t, b, "ruled", n, each)
 		for c, topic := range map[*kgo.Client]string{plain: "packed", gzip: "opened"} {
@@ -60,10 +60,10 @@ func TestKilledInTurn(t *testing.T) {
 		info, err := os.Stat(starts)
 		return err == nil && info.Size() > int64(len(deaths))
 	})
-	eventually(t, "the plugin runs", func() bool { return list(t, b).State == "running" })
-	before := list(t, b)
+	harness.Eventually(t, "the plugin runs", func() bool { return b.PluginStatus(t).State == "running" })
+	before := b.PluginStatus(t)
 	post(t, b, "placed", n, each)
-	if s := list(t, b); s.Fallbacks != before.Fallbacks || s.Calls == before.Calls {
+	if s := b.PluginStatus(t); s.Fallbacks != before.Fallbacks || s.Calls == before.Calls {
 		t.Errorf("the plugin is not asked again: %+v, then %+v", before, s)
 	}
 	placed, ruled := values(t, b, "placed", n+each), values(t, b, "ruled", n)
@@ -125,7 +125,7 @@ func TestBadCompressor(t *testing.T) {
 			if mode == "panic" {
 				says = "Zounds!"
 			}
-			if s := list(t, b); s.Fallbacks != n || mode != "panic" && s.Nonsense < n || !strings.Contains(b.Log(), says) {
+			if s := b.PluginStatus(t); s.Fallbacks != n || mode != "panic" && s.Nonsense < n || !strings.Contains(b.Log(), says) {
 				t.Errorf("plugins list says %+v, and the log should say %q", s, says)
 			}
 		})
@@ -158,8 +158,8 @@ func TestBadRetention(t *testing.T) {
 				t.Fatal(err)
 			}
 			const asked = 5
-			eventually(t, "the policy is asked, and its answer noticed", func() bool {
-				s := list(t, b)
+			harness.Eventually(t, "the policy is asked, and its answer noticed", func() bool {
+				s := b.PluginStatus(t)
 				return s.Calls >= asked && (mode == "backwards" || s.Failures+s.Nonsense > 0)
 			})
 			if !strings.Contains(b.Log(), says) {
@@ -183,13 +183,13 @@ func TestStoppedOrphan(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "child")
 	b := start(t, "", "plugin.t.environment=TEST_MODE=fork,TEST_CHILD="+file)
-	pid, child := list(t, b).PID, forked(t, file)
+	pid, child := b.PluginStatus(t).PID, forked(t, file)
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	b.Kill()
 	_ = syscall.Kill(pid, syscall.SIGCONT) // gone is as good
-	eventually(t, "the plugin and its child are gone", func() bool { return gone(pid) && gone(child) })
+	harness.Eventually(t, "the plugin and its child are gone", func() bool { return gone(pid) && gone(child) })
 }
 
 // TestChildrenEnd: what a process has started ends with it, also when the broker goes on.
@@ -211,10 +211,10 @@ func TestChildrenEnd(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "child")
 			b := start(t, "", "plugin.t.environment=TEST_MODE=fork,TEST_CHILD="+file)
-			pid, child := list(t, b).PID, forked(t, file)
+			pid, child := b.PluginStatus(t).PID, forked(t, file)
 			end(t, b, pid)
-			eventually(t, "the process and its child are gone", func() bool { return gone(pid) && gone(child) })
-			eventually(t, "another process runs", func() bool { s := list(t, b); return s.State == "running" && s.PID != pid })
+			harness.Eventually(t, "the process and its child are gone", func() bool { return gone(pid) && gone(child) })
+			harness.Eventually(t, "another process runs", func() bool { s := b.PluginStatus(t); return s.State == "running" && s.PID != pid })
 		})
 	}
 }
@@ -226,10 +226,10 @@ func TestLeak(t *testing.T) {
 	b := start(t, "leak", "plugin.t.memory.max.bytes=134217728", "plugin.t.health.interval.ms=100")
 	create(t, b, "placed", 4, map[string]string{"partitioner": "test-partitioner"})
 	n := 0
-	eventually(t, "the plugin is started again for its memory", func() bool {
+	harness.Eventually(t, "the plugin is started again for its memory", func() bool {
 		post(t, b, "placed", n, 1)
 		n++
-		return list(t, b).Restarts > 0
+		return b.PluginStatus(t).Restarts > 0
 	})
 	if !strings.Contains(b.Log(), "memory.max.bytes: it leaks, or needs more") {
 		t.Error("the log does not say why")
