@@ -297,11 +297,17 @@ func (p *Partition) flushLoop(ctx context.Context) {
 			return
 		}
 		p.mu.Lock()
-		if p.cuts == cuts {
-			p.flushed = max(p.flushed, want)
-		}
+		p.flushedTo(want, cuts)
 		p.mu.Unlock()
 		p.advance()
+	}
+}
+
+// flushedTo notes what is flushed, by a flush that began when p.cuts was cuts: one from
+// before a truncation says nothing of what was appended after it. mu is held.
+func (p *Partition) flushedTo(offset, cuts int64) {
+	if p.cuts == cuts {
+		p.flushed = max(p.flushed, offset)
 	}
 }
 
@@ -317,9 +323,7 @@ func (p *Partition) flushNow(ctx context.Context, upTo int64) error {
 		return p.failed("flush", err)
 	}
 	p.mu.Lock()
-	if p.cuts == cuts {
-		p.flushed = max(p.flushed, upTo)
-	}
+	p.flushedTo(upTo, cuts)
 	p.mu.Unlock()
 	p.advance()
 	return nil

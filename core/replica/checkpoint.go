@@ -19,9 +19,7 @@ func (p *Partition) mark() mark {
 	if p.fault.Load() == nil && k.recovery < p.end.Load() {
 		flushed := p.log.State().Flushed
 		p.mu.Lock()
-		if p.cuts == cuts { // else it may be what was flushed before the truncation
-			p.flushed = max(p.flushed, min(flushed, p.end.Load()))
-		}
+		p.flushedTo(min(flushed, p.end.Load()), cuts)
 		k.recovery = p.flushed
 		p.mu.Unlock()
 	}

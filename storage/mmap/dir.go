@@ -257,8 +257,8 @@ func (d *dataDir) logs() ([]*logEntry, error) {
 // checkpoint replaces a checkpoint file, unless it has that content already. No
 // recovery point goes beyond what is flushed of a log in open that was cut: the cut
 // has lowered that, and will lower the checkpoint next. Nor does a log start go beyond
-// that of the log. Of a directory that is offline it
-// tries whether it works again; that it does not is no news.
+// that of the log. Of a directory that is offline it tries whether it works again; that
+// it does not is no news.
 func (d *dataDir) checkpoint(kind core.CheckpointKind, at map[core.TopicPartition]int64, open map[core.TopicPartition]*Log) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
