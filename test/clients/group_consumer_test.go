@@ -26,8 +26,11 @@ func consumerProtocolClients(t *testing.T) []groupClient {
 			name: "franz-go", version: moduleVersion("github.com/twmb/franz-go"), codecs: allCodecs(),
 			send: franzSend, member: goMember("franz-go-consumer"),
 		},
-		javaGroup(t, "3.9.1", "", "group.protocol=consumer"),
-		javaGroup(t, "4.2.0", "", "group.protocol=consumer"),
+		// Not 3.9, whose consumer of this protocol is a preview: a partition that it gets while
+		// it asks for the offsets of others begins anew, without a question (compare
+		// SubscriptionState.resetInitializingPositions of 3.9.1 and of 4.0).
+		javaGroup(t, "4.0.2", "", "group.protocol=consumer"),
+		javaGroup(t, "4.4.0", "", "group.protocol=consumer"),
 		pythonLibraries()[0].group(t, "", "consumer"), // librdkafka
 	}
 	for i := range out {

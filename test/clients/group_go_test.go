@@ -69,6 +69,9 @@ func franzGroupMember(ctx context.Context, addr, group, topic string, out *membe
 		for _, r := range records {
 			out.record(r.Partition, r.Offset, r.Value)
 		}
+		if len(records) > 0 {
+			out.pause()
+		}
 		// Told to leave, it commits all the same what it has printed.
 		if err := cl.CommitRecords(context.WithoutCancel(ctx), records...); err != nil {
 			out.failed(err)
@@ -144,6 +147,9 @@ func (h saramaHandler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.Cons
 				return nil
 			}
 			h.out.record(m.Partition, m.Offset, m.Value)
+			if m.Offset%2 == 0 {
+				h.out.pause()
+			}
 			s.MarkMessage(m, "")
 			s.Commit()
 		case <-s.Context().Done():
@@ -192,6 +198,9 @@ func kafkaGoMember(ctx context.Context, addr, group, topic string, out *memberOu
 			continue
 		}
 		out.record(int32(m.Partition), m.Offset, m.Value)
+		if m.Offset%4 == 0 {
+			out.pause()
+		}
 		if err := r.CommitMessages(context.WithoutCancel(ctx), m); err != nil {
 			out.failed(err)
 			continue

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A member of a group is a program: it can be killed. It prints what it reads, and
@@ -25,6 +26,13 @@ import (
 //
 // Where a commit fails, because the group rebalances or the member is not one any more,
 // it prints "failed" and goes on. It leaves its group and ends when its standard input does.
+//
+// A member that is slow waits in between, MEMBER_PAUSE milliseconds at least once for what
+// it gets at a time: longer than from one heartbeat to the next, so that partitions are
+// taken from it while it holds records of theirs.
+
+// pauseEnv is the variable that makes a member slow.
+const pauseEnv = "MEMBER_PAUSE"
 
 // member is one that runs.
 type member struct {
@@ -40,11 +48,14 @@ type member struct {
 	killOnce sync.Once
 }
 
-func startMember(ctx context.Context, t *testing.T, c *groupClient, name, addr, group, topic string, l *ledger) (*member, error) {
+func startMember(ctx context.Context, t *testing.T, c *groupClient, name string, pause time.Duration, addr, group, topic string, l *ledger) (*member, error) {
 	t.Helper()
 	cmd, err := c.member(addr, group, topic)
 	if err != nil {
 		return nil, err
+	}
+	if pause > 0 {
+		cmd.Env = append(cmd.Environ(), fmt.Sprint(pauseEnv, "=", pause.Milliseconds()))
 	}
 	m := &member{name: name, client: c, ledger: l, cmd: cmd, done: make(chan struct{})}
 	cmd.Stderr = &m.stderr
@@ -228,6 +239,12 @@ func (o *memberOut) print(line string) {
 
 func (o *memberOut) record(partition int32, offset int64, value []byte) {
 	o.print(fmt.Sprintf("record\t%d\t%d\t%s\n", partition, offset, value))
+}
+
+// pause waits between reading and committing, if the test wants that.
+func (o *memberOut) pause() {
+	ms, _ := strconv.Atoi(os.Getenv(pauseEnv)) // none is none
+	time.Sleep(time.Duration(ms) * time.Millisecond)
 }
 
 // failed says that a commit has failed, and why.

@@ -3,6 +3,7 @@ package clients_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -47,6 +48,7 @@ const (
 	groupPartitions = 6
 	groupSession    = 3 * time.Second
 	groupHeartbeat  = 300 * time.Millisecond
+	groupPause      = 400 * time.Millisecond // of members that are slow: more than a heartbeat
 	// groupsAtOnce bounds the clients under test at a time: they spend most of it
 	// waiting, but a machine has only so many cores.
 	groupsAtOnce = 4
@@ -101,8 +103,8 @@ func (c *groupClient) present() bool {
 	return !slices.ContainsFunc(c.needs, func(command string) bool { return !installed(command) })
 }
 
-// testGroup lets three members share a topic to which the client sends with each
-// codec that it knows, kills one of them and adds another. Everything that was sent
+// testGroup lets three members, one of them slow, share a topic to which the client sends
+// with each codec that it knows, kills another one and adds a fourth. Everything that was sent
 // arrives. Nothing arrives again after its commit: what the guarantee at least once
 // allows to come twice is what a member had read and not committed when it lost the
 // partition.
@@ -113,15 +115,14 @@ func testGroup(ctx context.Context, t *testing.T, b *harness.Broker, c *groupCli
 	}
 	g := &groupRun{t: t, client: c, addr: b.Addr, topic: topic, ledger: newLedger()}
 	defer g.killAll()
-	first, second, third := g.join(ctx, "first"), g.join(ctx, "second"), g.join(ctx, "third")
+	first, second, third := g.join(ctx, "first", 0), g.join(ctx, "second", groupPause), g.join(ctx, "third", 0)
 	g.sendUntilAllRead(ctx, first, second, third)
-	g.settle(ctx)
-	g.ledger.setFloor(g.committed(ctx))
+	g.ledger.setFloor(g.settle(ctx))
 
 	// A member dies with records on their way to it, and another one joins.
 	sent := g.sendLater(ctx)
 	first.kill()
-	fourth := g.join(ctx, "fourth")
+	fourth := g.join(ctx, "fourth", 0)
 	g.check(<-sent)
 	g.sendUntilAllRead(ctx, second, third, fourth)
 	for range c.codecs {
@@ -136,7 +137,7 @@ func testGroup(ctx context.Context, t *testing.T, b *harness.Broker, c *groupCli
 	for _, problem := range g.ledger.judge(g.next, c.silent) {
 		t.Error(problem)
 	}
-	g.checkEnds(ctx)
+	g.checkLog(ctx)
 }
 
 // groupRun is one group at work.
@@ -160,9 +161,9 @@ func (g *groupRun) check(err error) {
 
 func (g *groupRun) group() string { return g.topic + "-group" }
 
-func (g *groupRun) join(ctx context.Context, name string) *member {
+func (g *groupRun) join(ctx context.Context, name string, pause time.Duration) *member {
 	g.t.Helper()
-	m, err := startMember(ctx, g.t, g.client, name, g.addr, g.group(), g.topic, g.ledger)
+	m, err := startMember(ctx, g.t, g.client, name, pause, g.addr, g.group(), g.topic, g.ledger)
 	g.check(err)
 	g.members = append(g.members, m)
 	return m
@@ -219,8 +220,31 @@ func (g *groupRun) sendUntilAllRead(ctx context.Context, members ...*member) {
 	}
 }
 
-// settle waits until everything that was sent has been read.
-func (g *groupRun) settle(ctx context.Context) {
+// settle waits until everything that was sent has been read and is committed, and
+// answers what is. A commit that failed because the group rebalanced is made good by the
+// next one of its partition: where there is none, more is sent.
+func (g *groupRun) settle(ctx context.Context) map[int32]int64 {
+	g.t.Helper()
+	for {
+		g.awaitAll(ctx)
+		ends := g.ends(ctx)
+		for range 20 {
+			committed := g.committed(ctx)
+			if maps.Equal(committed, ends) {
+				return committed
+			}
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				g.t.Fatalf("the partitions end at %v, committed is %v: %s", ends, committed, g.ledger)
+			}
+		}
+		g.send(ctx)
+	}
+}
+
+// awaitAll waits until everything that was sent has been read.
+func (g *groupRun) awaitAll(ctx context.Context) {
 	g.t.Helper()
 	for !g.ledger.await(ctx, time.Second, func(l *ledger) bool { return len(l.missing(g.next)) == 0 }) {
 		for _, m := range g.members {
@@ -230,6 +254,26 @@ func (g *groupRun) settle(ctx context.Context) {
 			g.t.Fatalf("records are missing: %s, of %d: %v", g.ledger, g.next, g.ledger.missingNow(g.next))
 		}
 	}
+}
+
+// ends are the offsets at which the partitions end, which are as many as was sent.
+func (g *groupRun) ends(ctx context.Context) map[int32]int64 {
+	g.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(g.addr))
+	g.check(err)
+	defer cl.Close()
+	listed, err := kadm.NewClient(cl).ListEndOffsets(ctx, g.topic)
+	g.check(err)
+	g.check(listed.Error())
+	ends, total := map[int32]int64{}, int64(0)
+	listed.Each(func(o kadm.ListedOffset) {
+		ends[o.Partition] = o.Offset
+		total += o.Offset
+	})
+	if total != int64(g.next) || len(ends) != groupPartitions {
+		g.t.Fatalf("%d records were sent, and the partitions end at %v", g.next, ends)
+	}
+	return ends
 }
 
 // committed asks with a client of the test's own.
@@ -250,32 +294,18 @@ func (g *groupRun) committed(ctx context.Context) map[int32]int64 {
 	return out
 }
 
-// checkEnds sees that the group has committed all that is in the log, and that the
+// checkLog sees that what was committed stays so when the members have left, and that the
 // log has every codec.
-func (g *groupRun) checkEnds(ctx context.Context) {
+func (g *groupRun) checkLog(ctx context.Context) {
 	g.t.Helper()
-	committed := g.committed(ctx)
+	if committed, ends := g.committed(ctx), g.ends(ctx); !maps.Equal(committed, ends) {
+		g.t.Errorf("the partitions end at %v, committed is %v", ends, committed)
+	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(g.addr), kgo.ConsumeTopics(g.topic), kgo.FetchMaxWait(maxWait))
 	g.check(err)
 	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, g.topic)
-	g.check(err)
-	total := 0
-	for p := range int32(groupPartitions) {
-		end, ok := ends.Lookup(g.topic, p)
-		if !ok || end.Err != nil {
-			g.t.Fatalf("no end offset of partition %d: %v", p, end.Err)
-		}
-		if committed[p] != end.Offset {
-			g.t.Errorf("partition %d ends at %d, committed is %d", p, end.Offset, committed[p])
-		}
-		total += int(end.Offset)
-	}
-	if total != g.next {
-		g.t.Errorf("%d records were sent and %d are in the log", g.next, total)
-	}
 	used := map[string]bool{}
-	for n := 0; n < total; {
+	for n := 0; n < g.next; {
 		fetches := cl.PollFetches(ctx)
 		g.check(ctx.Err())
 		fetches.EachRecord(func(r *kgo.Record) {

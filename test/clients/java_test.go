@@ -12,7 +12,7 @@ import (
 
 // javaVersions are of kafka-clients: the last of the 2.x that are still met often,
 // the last before 4.0, and the newest.
-func javaVersions() []string { return []string{"2.8.2", "3.9.1", "4.2.0"} }
+func javaVersions() []string { return []string{"2.8.2", "3.9.1", "4.4.0"} }
 
 func javaClient(t *testing.T, version string) client {
 	c := newJava(t, version)

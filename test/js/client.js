@@ -127,11 +127,17 @@ async function member(addr, groupId, topic, sessionTimeout, heartbeatInterval, m
         next = (BigInt(m.offset) + 1n).toString()
       }
       if (next === undefined) return
+      await new Promise(resolve => setTimeout(resolve, Number(process.env.MEMBER_PAUSE || '0')))
       try {
         await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
       } catch (e) {
         process.stdout.write('failed\n')
-        throw e
+        throw e.cause || e // who is not a member any more joins again: kafkajs looks at the cause's type
+      }
+      // While it ends, kafkajs commits nothing and says nothing of it.
+      if (!isRunning()) {
+        process.stdout.write('failed\n')
+        return
       }
       process.stdout.write(`committed\t${batch.partition}\t${next}\n`)
       await heartbeat()

@@ -13,8 +13,10 @@ HEARTBEAT WAIT", times in ms, the program is a member of a group, as test/java's
 """
 
 import base64
+import os
 import sys
 import threading
+import time
 import traceback
 from collections import namedtuple
 
@@ -53,6 +55,11 @@ def until_stdin_ends(then):
         then()
 
     threading.Thread(target=read, daemon=True).start()
+
+
+def pause():
+    """Waits between reading and committing for as long as the test wants."""
+    time.sleep(int(os.environ.get("MEMBER_PAUSE", "0")) / 1000)
 
 
 def say(*fields):

@@ -78,6 +78,7 @@ def member(addr, group, topic, session, heartbeat, wait, protocol="classic"):
             child.say("record", r.partition(), r.offset(), r.value().decode("ascii"))
             positions[r.partition()] = r.offset() + 1
         if positions:
+            child.pause()
             commit(consumer, topic, positions)
     consumer.close()
 

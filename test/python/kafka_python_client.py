@@ -67,6 +67,7 @@ def member(addr, group, topic, session, heartbeat, wait):
                 positions[tp] = OffsetAndMetadata(r.offset + 1, "", -1)
         if not positions:
             continue
+        child.pause()
         try:
             consumer.commit(positions)
         except (CommitFailedError, RebalanceInProgressError) as e:

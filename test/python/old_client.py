@@ -14,6 +14,7 @@ of a group instead: see test/clients/group_member_test.go.
 """
 
 import base64
+import os
 import sys
 import threading
 import time
@@ -119,9 +120,12 @@ def member(addr, group, topic, session, heartbeat):
         heartbeat_interval_ms=int(heartbeat),
     )
     while not ended.is_set():
+        pause = int(os.environ.get("MEMBER_PAUSE", "0")) / 1000
         for tp, records in consumer.poll(timeout_ms=100).items():
             for r in records:
                 print("record\t%d\t%d\t%s" % (r.partition, r.offset, r.value.decode("utf-8")), flush=True)
+                time.sleep(pause)
+                pause = 0  # once for what one poll brings
                 try:
                     consumer.commit({tp: OffsetAndMetadata(r.offset + 1, "")})
                 except CommitFailedError:

@@ -3,13 +3,16 @@ package millrace;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.kafka.clients.consumer.CommitFailedException;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
@@ -43,10 +46,11 @@ final class Member {
             int at = args[i].indexOf('=');
             p.put(args[i].substring(0, at), args[i].substring(at + 1));
         }
+        long pause = Long.parseLong(System.getenv().getOrDefault("MEMBER_PAUSE", "0"));
         PrintStream out = new PrintStream(System.out, false);
         try (KafkaConsumer<byte[], byte[]> consumer =
                 new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
-            consumer.subscribe(List.of(args[3]));
+            consumer.subscribe(List.of(args[3]), new KeepWhilePrinting());
             AtomicBoolean over = new AtomicBoolean();
             Thread end = new Thread(() -> {
                 try {
@@ -63,26 +67,51 @@ final class Member {
             end.start();
             while (!over.get()) {
                 Map<TopicPartition, OffsetAndMetadata> read = new HashMap<>();
-                for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofSeconds(1))) {
+                for (ConsumerRecord<byte[], byte[]> r : poll(consumer)) {
                     out.print("record\t" + r.partition() + "\t" + r.offset() + "\t"
                         + new String(r.value(), StandardCharsets.US_ASCII) + "\n");
                     read.put(new TopicPartition(r.topic(), r.partition()), new OffsetAndMetadata(r.offset() + 1));
                 }
                 out.flush();
-                commit(consumer, read, out);
+                if (!read.isEmpty()) {
+                    Thread.sleep(pause);
+                    commit(consumer, read, out);
+                }
             }
+        }
+    }
+
+    /**
+     * Has partitions revoked inside of poll alone. A consumer of KIP-848 that has no listener
+     * gives them up on a thread of its own, at any time, while the program still holds records
+     * of theirs: what it commits of them then comes after their next owner has begun.
+     */
+    private static final class KeepWhilePrinting implements ConsumerRebalanceListener {
+        @Override
+        public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+        }
+
+        @Override
+        public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+        }
+    }
+
+    private static ConsumerRecords<byte[], byte[]> poll(KafkaConsumer<byte[], byte[]> consumer) {
+        try {
+            return consumer.poll(Duration.ofSeconds(1));
         } catch (WakeupException e) {
-            out.flush();
+            return ConsumerRecords.empty(); // it is over
         }
     }
 
     private static void commit(
             KafkaConsumer<byte[], byte[]> consumer, Map<TopicPartition, OffsetAndMetadata> read, PrintStream out) {
-        if (read.isEmpty()) {
-            return;
-        }
         try {
-            consumer.commitSync(read);
+            try {
+                consumer.commitSync(read);
+            } catch (WakeupException e) {
+                consumer.commitSync(read); // told to leave, it commits all the same what it has printed
+            }
         } catch (CommitFailedException | RebalanceInProgressException e) {
             System.err.println("commit: " + e); // the records come again, here or elsewhere
             out.print("failed\n");

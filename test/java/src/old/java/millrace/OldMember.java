@@ -39,14 +39,19 @@ final class OldMember {
         p.put("fetch.max.wait.ms", "50");
         p.put("session.timeout.ms", String.valueOf(session));
         p.put("heartbeat.interval.ms", String.valueOf(heartbeat));
+        String paused = System.getenv("MEMBER_PAUSE");
+        long pauseSetting = paused == null ? 0 : Long.parseLong(paused);
         PrintStream out = new PrintStream(System.out, false);
         try (KafkaConsumer<byte[], byte[]> consumer =
                 new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(Collections.singletonList(topic));
             while (!ended.get()) {
+                long pause = pauseSetting;
                 for (ConsumerRecord<byte[], byte[]> r : consumer.poll(100)) {
                     out.print("record\t" + r.partition() + "\t" + r.offset() + "\t" + new String(r.value(), StandardCharsets.UTF_8) + "\n");
                     out.flush();
+                    Thread.sleep(pause);
+                    pause = 0; // once for what one poll brings
                     try {
                         consumer.commitSync(Collections.singletonMap(
                             new TopicPartition(r.topic(), r.partition()), new OffsetAndMetadata(r.offset() + 1)));
