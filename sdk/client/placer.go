@@ -34,8 +34,8 @@ type placement struct {
 func (pl *placement) end(err error) {
 	m := pl.record
 	m.Context = pl.outer
-	if pl.err != nil {
-		err = pl.err
+	if pl.err != nil { // the client below has not set the partition
+		err, m.Partition = pl.err, pl.partition
 	}
 	if pl.partition < 0 && err != nil {
 		m.Partition = -1

@@ -179,8 +179,13 @@ func TestNamedPartition(t *testing.T) {
 					t.Errorf("sent to %d: %v", m.Partition, err)
 				}
 				for _, bad := range []int32{5, -2} {
-					if err := p.To(bad).Send(t.Context(), &client.Message{Topic: "t"}); !errors.Is(err, client.ErrPartition) {
+					err := p.To(bad).Send(t.Context(), &client.Message{Topic: "t"})
+					if !errors.Is(err, client.ErrPartition) {
 						t.Errorf("partition %d: %v", bad, err)
+					}
+					var failed *client.Error
+					if want := max(bad, -1); !errors.As(err, &failed) || failed.Partition != want {
+						t.Errorf("partition %d: the error is of another one: %v", bad, err)
 					}
 				}
 			}
