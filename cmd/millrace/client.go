@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,10 +56,25 @@ func (c *connection) open(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, er
 }
 
 // brokers are the addresses to begin with.
-func (c *connection) brokers() []string { return strings.Split(c.bootstrap, ",") }
+func (c *connection) brokers() []string {
+	all := strings.Split(c.bootstrap, ",")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	return all
+}
+
+// shortest is the least time that the client below accepts for a request.
+const shortest = 100 * time.Millisecond
 
 // options are those of every client.
 func (c *connection) options() ([]kgo.Opt, error) {
+	switch {
+	case slices.Contains(c.brokers(), ""):
+		return nil, usagef("--bootstrap-server %q: want HOST:PORT, or several with commas between", c.bootstrap)
+	case c.timeout < shortest:
+		return nil, usagef("--timeout %s: want %s or more", c.timeout, shortest)
+	}
 	all := []kgo.Opt{
 		kgo.SeedBrokers(c.brokers()...),
 		kgo.ClientID("millrace-cli"),
@@ -74,9 +90,12 @@ func (c *connection) options() ([]kgo.Opt, error) {
 
 // ping sees that a broker answers.
 func (c *connection) ping(ctx context.Context, client *kgo.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, min(c.timeout, 10*time.Second))
+	limited, cancel := context.WithTimeout(ctx, min(c.timeout, 10*time.Second))
 	defer cancel()
-	if err := client.Ping(ctx); err != nil {
+	if err := client.Ping(limited); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted while connecting to %s: %w", c.bootstrap, ctx.Err())
+		}
 		return fmt.Errorf("%w at %s (is it running? --bootstrap-server names another one): %w", errUnreachable, c.bootstrap, err)
 	}
 	return nil

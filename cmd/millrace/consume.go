@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,6 +88,14 @@ func (c *consumeFlags) run(ctx context.Context, io streams, topic string) error 
 	default:
 		return usagef("--isolation-level %s: want read_uncommitted or read_committed", c.isolation)
 	}
+	switch {
+	case c.max < -1:
+		return usagef("--max-messages %d: want 0 or more, or -1 for no limit", c.max)
+	case c.idle < 0:
+		return usagef("--idle-timeout %s: want 0s or more", c.idle)
+	case len(c.partitions) > 0 && slices.Min(c.partitions) < 0:
+		return usagef("--partition %d: want 0 or more", slices.Min(c.partitions))
+	}
 	from, err := c.start()
 	if err != nil {
 		return err
@@ -106,8 +116,8 @@ func (c *consumeFlags) run(ctx context.Context, io streams, topic string) error 
 		return nil
 	}
 	out := bufio.NewWriterSize(io.out, 64<<10)
-	var count int64
-	stop := progress(ctx, io, func() string { return fmt.Sprintf("%d records read", count) })
+	var count atomic.Int64
+	stop := progress(ctx, io, io.out, func() string { return fmt.Sprintf("%d records read", count.Load()) })
 	defer stop()
 	err = c.poll(ctx, client, out, ends, &count)
 	if flushErr := out.Flush(); err == nil || errors.Is(err, errStop) {
@@ -283,7 +293,7 @@ func (c *consumeFlags) firstOffsets(ctx context.Context, adm *kadm.Client, topic
 	return from, nil
 }
 
-func (c *consumeFlags) poll(ctx context.Context, client *kgo.Client, out *bufio.Writer, ends map[int32]int64, count *int64) error {
+func (c *consumeFlags) poll(ctx context.Context, client *kgo.Client, out *bufio.Writer, ends map[int32]int64, count *atomic.Int64) error {
 	for {
 		pollCtx, cancel := ctx, context.CancelFunc(func() {})
 		if c.idle > 0 {
@@ -311,7 +321,7 @@ func (c *consumeFlags) poll(ctx context.Context, client *kgo.Client, out *bufio.
 			if err := c.print(out, r); err != nil {
 				return err
 			}
-			if *count++; *count == c.max {
+			if count.Add(1) == c.max {
 				return errStop
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -60,8 +61,8 @@ func (c *consumeFlags) runGroup(ctx context.Context, io streams, topic string, o
 		return err
 	}
 	out := bufio.NewWriterSize(io.out, 64<<10)
-	var count int64
-	stop := progress(ctx, io, func() string { return fmt.Sprintf("%d records read", count) })
+	var count atomic.Int64
+	stop := progress(ctx, io, io.out, func() string { return fmt.Sprintf("%d records read", count.Load()) })
 	defer stop()
 	err = m.read(ctx, client, out, &count)
 	if errors.Is(err, errStop) || errors.Is(err, context.Canceled) {
@@ -176,7 +177,7 @@ func (m *member) state() (joined, through bool, failed error) {
 }
 
 // read prints and commits until there is a reason to stop.
-func (m *member) read(ctx context.Context, client *kgo.Client, out *bufio.Writer, count *int64) error {
+func (m *member) read(ctx context.Context, client *kgo.Client, out *bufio.Writer, count *atomic.Int64) error {
 	began, last := time.Now(), time.Now()
 	for {
 		client.AllowRebalance()
@@ -233,7 +234,7 @@ func (m *member) poll(ctx context.Context, client *kgo.Client) (kgo.Fetches, err
 }
 
 // printAll prints records, and returns those that are done with.
-func (m *member) printAll(out *bufio.Writer, records []*kgo.Record, count *int64) ([]*kgo.Record, error) {
+func (m *member) printAll(out *bufio.Writer, records []*kgo.Record, count *atomic.Int64) ([]*kgo.Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	printed := make([]*kgo.Record, 0, len(records))
@@ -246,13 +247,13 @@ func (m *member) printAll(out *bufio.Writer, records []*kgo.Record, count *int64
 			if err := m.print(out, r); err != nil {
 				return printed, err
 			}
-			*count++
+			count.Add(1)
 		}
 		printed = append(printed, r)
 		if m.exitAtEnd && r.Offset >= end-1 {
 			delete(m.left, r.Partition)
 		}
-		if *count == m.max {
+		if count.Load() == m.max {
 			return printed, errStop
 		}
 	}

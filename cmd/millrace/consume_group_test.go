@@ -3,11 +3,8 @@ package main
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"strings"
 	"testing"
-
-	"github.com/millrace/millrace/sdk/broker"
 )
 
 // full is an output that takes nothing.
@@ -21,26 +18,9 @@ func (full) Write([]byte) (int, error) { return 0, errFull }
 // the group; the next run prints them.
 func TestUnprintedIsNotCommitted(t *testing.T) {
 	t.Parallel()
-	b, err := broker.New(
-		broker.WithSetting("log.dirs", t.TempDir()), broker.WithSetting("listeners", "PLAINTEXT://127.0.0.1:0"),
-		broker.WithSetting("http.listener", ""), broker.WithSetting("group.initial.rebalance.delay.ms", "0"),
-		broker.WithLog(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := b.Stop(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}()
-	seed := b.Addr("PLAINTEXT").String()
+	b := newLocal(t)
 	command := func(in string, out io.Writer, args ...string) (int, string) {
-		var said strings.Builder
-		code := run(t.Context(), append(args, "--bootstrap-server", seed), streams{strings.NewReader(in), out, &said})
-		return code, said.String()
+		return b.run(strings.NewReader(in), out, args...)
 	}
 	if code, said := command("a\nb\n", io.Discard, "produce", "t"); code != exitOK {
 		t.Fatalf("produce: %d %s", code, said)

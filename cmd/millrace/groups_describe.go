@@ -59,7 +59,7 @@ type groupOffsets struct {
 func groupsDescribe(io streams, conn *connection) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "describe [GROUP...]", Short: "Show state, members, assignments, offsets and lag; of all groups when none is named",
+		Use: "describe [GROUP...]", Short: "Show state, members, assignments, offsets and lag; of all groups when none is named", Args: anyNumber("GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(cmd.Context(), conn, func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error {
 				views, err := describeGroups(ctx, cl, adm, args)

@@ -39,7 +39,7 @@ type resetFlags struct {
 func groupsReset(io streams, conn *connection) *cobra.Command {
 	r := &resetFlags{}
 	cmd := &cobra.Command{
-		Use: "reset-offsets [GROUP...]", Short: "Set where groups without members go on reading; shows the plan, and does it with --execute",
+		Use: "reset-offsets [GROUP...]", Short: "Set where groups without members go on reading; shows the plan, and does it with --execute", Args: anyNumber("GROUP"),
 		Long: `Sets the committed offsets of groups that have no members, so that their consumers
 go on there. Without --execute it only shows what it would do.
 

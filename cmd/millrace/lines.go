@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -74,19 +76,39 @@ func toJSON(r *kgo.Record) ([]byte, error) {
 	return json.Marshal(&j)
 }
 
-// fromJSON reads a record; topic, partition and offset of the line are taken only
-// where keepPartition asks for the partition.
-func fromJSON(line []byte, keepPartition bool) (*kgo.Record, error) {
-	var j jsonRecord
-	if err := json.Unmarshal(line, &j); err != nil {
-		return nil, err
+// errJSON: a line is JSON, and no record.
+var errJSON = errors.New(`want an object such as {"key":"k","value":"v"}, as consume --json prints it; a value that is null is written out`)
+
+// fromJSON reads a record; topic, partition and offset of the line are left aside. Names
+// that a record does not have are refused, and so is a line without a value: it would be
+// sent as a null, which deletes.
+func fromJSON(line []byte) (*kgo.Record, error) {
+	var j struct {
+		jsonRecord
+		Value json.RawMessage `json:"value"` // nil where there is none
+	}
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&j); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errJSON)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("something follows the object: %w", errJSON)
+	}
+	if j.Value == nil && j.ValueBase64 == nil {
+		return nil, fmt.Errorf("no value: %w", errJSON)
+	}
+	if j.Value != nil {
+		if err := json.Unmarshal(j.Value, &j.jsonRecord.Value); err != nil {
+			return nil, fmt.Errorf("value: %w: %w", err, errJSON)
+		}
 	}
 	r := &kgo.Record{}
 	var err error
 	if r.Key, err = bytesOf(j.Key, j.KeyBase64); err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}
-	if r.Value, err = bytesOf(j.Value, j.ValueBase64); err != nil {
+	if r.Value, err = bytesOf(j.jsonRecord.Value, j.ValueBase64); err != nil {
 		return nil, fmt.Errorf("value: %w", err)
 	}
 	for _, jh := range j.Headers {
@@ -96,14 +118,12 @@ func fromJSON(line []byte, keepPartition bool) (*kgo.Record, error) {
 		}
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: jh.Key, Value: v})
 	}
-	if j.Timestamp != nil {
+	switch {
+	case j.Timestamp == nil || *j.Timestamp == -1: // consume prints -1 of records from before Kafka 0.10
+	case *j.Timestamp < -1:
+		return nil, fmt.Errorf("timestamp %d: want ms since 1970", *j.Timestamp)
+	default:
 		r.Timestamp = time.UnixMilli(*j.Timestamp)
-	}
-	if keepPartition {
-		if j.Partition == nil {
-			return nil, errors.New("partition is missing")
-		}
-		r.Partition = *j.Partition
 	}
 	return r, nil
 }

@@ -53,6 +53,9 @@ func (h *httpAt) flags(cmd *cobra.Command) {
 
 // ask makes a request and reads how the plugins do.
 func (h *httpAt) ask(ctx context.Context, method, path string) ([]host.Status, error) {
+	if h.timeout <= 0 {
+		return nil, usagef("--timeout %s: want more than nothing", h.timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+h.addr+path, nil)
@@ -60,8 +63,11 @@ func (h *httpAt) ask(ctx context.Context, method, path string) ([]host.Status, e
 		return nil, usagef("--http %s: want HOST:PORT: %w", h.addr, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("%w at http://%s: %w", errUnreachable, h.addr, err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("the broker has not answered in the %s of --timeout: %w", h.timeout, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w at http://%s (is it running? --http names its http.listener): %w", errUnreachable, h.addr, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	const most = 16 << 20
@@ -88,8 +94,35 @@ func (h *httpAt) ask(ctx context.Context, method, path string) ([]host.Status, e
 	return list, nil
 }
 
+// format is the value of --output.
+type format string
+
+const (
+	textFormat format = "text"
+	jsonFormat format = "json"
+)
+
+// String implements pflag.Value.
+func (f *format) String() string { return string(*f) }
+
+// Type implements pflag.Value.
+func (f *format) Type() string { return "string" }
+
+// Set implements pflag.Value.
+func (f *format) Set(s string) error {
+	if *f = format(s); *f != textFormat && *f != jsonFormat {
+		return errors.New("want text or json")
+	}
+	return nil
+}
+
+func (f *format) flag(cmd *cobra.Command) {
+	*f = textFormat
+	cmd.Flags().Var(f, "output", "text or json")
+}
+
 func pluginsList(io streams, at *httpAt) *cobra.Command {
-	var output string
+	var output format
 	cmd := &cobra.Command{
 		Use: "list", Short: "Show how a broker's plugins do", Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -97,18 +130,14 @@ func pluginsList(io streams, at *httpAt) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch output {
-			case "json":
+			if output == jsonFormat {
 				return printJSON(io, list)
-			case "text":
-				return printPlugins(io, list)
-			default:
-				return usagef("--output %s: want text or json", output)
 			}
+			return printPlugins(io, list)
 		},
 	}
 	at.flags(cmd)
-	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	output.flag(cmd)
 	return cmd
 }
 
@@ -150,7 +179,7 @@ func printPlugins(io streams, list []host.Status) error {
 
 func pluginsAsk(io streams, at *httpAt, what, short string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: what + " PLUGIN", Short: short, Args: cobra.ExactArgs(1),
+		Use: what + " PLUGIN", Short: short, Args: exactly("PLUGIN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := at.ask(cmd.Context(), http.MethodPost, "/plugins/"+url.PathEscape(args[0])+"/"+what)
 			if err != nil {
@@ -164,25 +193,21 @@ func pluginsAsk(io streams, at *httpAt, what, short string) *cobra.Command {
 }
 
 func pluginsInspect(io streams) *cobra.Command {
-	var output string
+	var output format
 	cmd := &cobra.Command{
-		Use: "inspect PROGRAM", Short: "Start a program and show what it offers", Args: cobra.ExactArgs(1),
+		Use: "inspect PROGRAM", Short: "Start a program and show what it offers", Args: exactly("PROGRAM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := inspect(cmd.Context(), io, args[0], nil)
 			if err != nil {
 				return err
 			}
-			switch output {
-			case "json":
+			if output == jsonFormat {
 				return printJSON(io, d)
-			case "text":
-				return printDescription(io, d)
-			default:
-				return usagef("--output %s: want text or json", output)
 			}
+			return printDescription(io, d)
 		},
 	}
-	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	output.flag(cmd)
 	return cmd
 }
 
@@ -220,7 +245,7 @@ func printDescription(io streams, d host.Description) error {
 func pluginsVerify(io streams) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "verify PROGRAM", Short: "Check that a program is a plugin that a broker could use", Args: cobra.ExactArgs(1),
+		Use: "verify PROGRAM", Short: "Check that a program is a plugin that a broker could use", Args: exactly("PROGRAM"),
 		Long: `Starts the program as a broker would, asks what it offers, and has it check its
 settings: those of --settings, and the defaults otherwise. Prints the line that pins
 its checksum. Exit code 2 when a broker could not use it.`,

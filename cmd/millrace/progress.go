@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// progress shows a line on the error stream while work goes on, when people look:
-// the error stream is a terminal and the output is not. stop removes it; it may be
-// called twice.
-func progress(ctx context.Context, io streams, line func() string) (stop func()) {
-	if !terminal(io.err) || terminal(io.out) && io.out == io.err {
+// progress shows a line on the error stream while work goes on, when people look: the
+// error stream is a terminal, and used, which the command reads or prints records with, is
+// not. stop removes it; it may be called twice.
+func progress(ctx context.Context, io streams, used any, line func() string) (stop func()) {
+	if !terminal(io.err) || terminal(used) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -20,15 +21,36 @@ const (
 	exitCorrupt     = 4 // dump-log found files that are not as they should be
 )
 
-// streams are where a command reads and writes.
+// streams are what a command has to do with outside: where it reads and writes, and how
+// it is told to end. The context that it runs under ends with the first signal; what it
+// has begun it may then finish, until again ends with the second one.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	again    context.Context //nolint:containedctx // of the process, as the streams are
 }
 
-// terminal reports whether w is one, so that progress lines go to people only.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// checked remembers the first error of a command's output, so that no command has to look
+// at each line that it prints.
+type checked struct {
+	io.Writer
+	failed error
+}
+
+func (o *checked) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if err != nil && o.failed == nil {
+		o.failed = err
+	}
+	return n, err
+}
+
+// terminal reports whether a stream is one, so that progress lines go to people only.
+func terminal(stream any) bool {
+	if o, ok := stream.(*checked); ok {
+		stream = o.Writer
+	}
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -48,12 +70,20 @@ func usagef(format string, args ...any) error {
 
 // run executes a command line and returns the exit code.
 func run(ctx context.Context, args []string, io streams) int {
+	out := &checked{Writer: io.out}
+	io.out = out
+	if io.again == nil {
+		io.again = context.WithoutCancel(ctx)
+	}
 	root := newRoot(io)
 	root.SetArgs(args)
 	root.SetIn(io.in)
 	root.SetOut(io.out)
 	root.SetErr(io.err)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && out.failed != nil {
+		err = fmt.Errorf("print: %w", out.failed)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -92,11 +122,23 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong usage or configuration;
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noCommand,
+		Version:       versionText(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	server := newServer(io)
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return server.RunE(cmd, nil) }
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{kafkaFlag(cmd, err)} })
 	root.AddCommand(server, newTopics(io), newProduce(io), newConsume(io), newGroups(io), newConfig(io), newDumpLog(io), newPlugins(io), newVersion(io))
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err != nil {
+				return &usageError{err}
+			}
+			return noCommand(about, rest)
+		}
+	}
 	return root
 }
 
@@ -133,6 +175,9 @@ func group(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// errEmpty is an argument like that of a shell's variable that was not set.
+func errEmpty(name string) error { return &usageError{fmt.Errorf("%s is empty", name)} }
+
 // atMost is cobra.MaximumNArgs with an error of usage.
 func atMost(n int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
@@ -152,16 +197,29 @@ func exactly(names ...string) cobra.PositionalArgs {
 		case len(args) > len(names):
 			return &usageError{fmt.Errorf("%q is one argument too many", args[len(names)])}
 		}
+		if i := slices.Index(args, ""); i >= 0 {
+			return errEmpty(names[i])
+		}
+		return nil
+	}
+}
+
+// anyNumber wants arguments that are not empty, or none.
+func anyNumber(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if slices.Contains(args, "") {
+			return errEmpty(name)
+		}
 		return nil
 	}
 }
 
 // atLeastOne wants one or more arguments.
 func atLeastOne(name string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return &usageError{fmt.Errorf("%s is missing", name)}
 		}
-		return nil
+		return anyNumber(name)(cmd, args)
 	}
 }

@@ -58,11 +58,11 @@ func serve(ctx context.Context, io streams, src config.Sources, grace time.Durat
 	if err != nil {
 		return settingsError(err)
 	}
-	// The first signal ends ctx, and comes here too; a second one ends the process at
-	// once, whenever it comes.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
+	// A log that nobody reads any more is no reason to end. To ignore the signal would be
+	// handed down to plugins.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	startErr := b.Start(ctx)
 	var failure error
 	switch {
@@ -81,15 +81,11 @@ func serve(ctx context.Context, io streams, src config.Sources, grace time.Durat
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- b.Stop(stop) }()
-	for received := 0; ; {
-		select {
-		case err := <-done:
-			return errors.Join(failure, err)
-		case <-signals:
-			if received++; received == 2 || ctx.Err() == nil {
-				return &exitError{exitForced, errors.New("ended by a second signal; the logs will be recovered at the next start")}
-			}
-		}
+	select {
+	case err := <-done:
+		return errors.Join(failure, err)
+	case <-io.again.Done():
+		return &exitError{exitForced, errors.New("ended by a second signal; the logs will be recovered at the next start")}
 	}
 }
 

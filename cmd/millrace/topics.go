@@ -55,6 +55,9 @@ func configPairs(flag string, pairs []string) (map[string]*string, error) {
 		if name = strings.TrimSpace(name); !ok || name == "" {
 			return nil, usagef("--%s %s: want name=value", flag, p)
 		}
+		if out[name] != nil {
+			return nil, usagef("--%s %s is given twice", flag, name)
+		}
 		out[name] = &value
 	}
 	return out, nil
@@ -163,7 +166,7 @@ type partitionView struct {
 func topicsDescribe(io streams, conn *connection) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "describe [TOPIC...]", Short: "Show partitions, leaders, offsets and settings; of all topics when none is named",
+		Use: "describe [TOPIC...]", Short: "Show partitions, leaders, offsets and settings; of all topics when none is named", Args: anyNumber("TOPIC"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdmin(cmd.Context(), conn, func(ctx context.Context, adm *kadm.Client) error {
 				views, err := describeTopics(ctx, adm, args)

@@ -118,10 +118,26 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
+// TestLogClosed: a broker outlives the reader of its log.
+func TestLogClosed(t *testing.T) {
+	t.Parallel()
+	p := startServer(t, server(t, t.TempDir(), "127.0.0.1:0", "--override", "log.format=json")...)
+	s := &shell{t, &harness.Broker{Addr: p.addr(t)}}
+	if err := p.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.run(done, "x\n", "produce", "t")
+	s.prints("x\n", "", "consume", "t", "--from-beginning", "-e")
+	p.signal(t, syscall.SIGTERM) // there are lines about that, too
+	if code := p.wait(); code != done {
+		t.Errorf("exit code %d after SIGTERM", code)
+	}
+}
+
 // process is a broker that was started with a command line of the test's own.
 type process struct {
 	cmd  *exec.Cmd
-	log  io.Reader
+	log  io.ReadCloser
 	text string // of the log, up to ready
 }
 
