@@ -15,6 +15,12 @@ var (
 	// ErrNoSpace: the disk is full. It wraps ErrStorage's meaning for clients, but
 	// the log stays online and the same append may succeed later.
 	ErrNoSpace = errors.New("no space left for the log")
+	// ErrNotTried: the system is short of something that comes back, file descriptors
+	// for one, and the call was given up before anything was at stake. All is as it was,
+	// nothing that was written is in doubt, and the same call may succeed later. A write
+	// or a sync that has failed is never this, whatever its error: the kernel may have
+	// dropped what it could not write. KAFKA_STORAGE_ERROR, on which clients try again.
+	ErrNotTried = errors.New("not tried, for the system is short of resources")
 	// ErrOffsetOutOfRange: the offset is outside the log. OFFSET_OUT_OF_RANGE.
 	ErrOffsetOutOfRange = errors.New("offset out of range")
 	// ErrLogOpen: the log is open already.

@@ -52,6 +52,8 @@ func KafkaCode(err error) (code int16, message string) {
 		return codeStorage, "The disk of the partition's log is full; writing goes on by itself when there is space again."
 	case errors.Is(err, ErrStorage), errors.Is(err, ErrClosed), errors.Is(err, ErrCorrupt):
 		return codeStorage, "The partition's log is offline; see the broker's log."
+	case errors.Is(err, ErrNotTried):
+		return codeStorage, "The broker is short of file descriptors or memory; it goes on by itself when there are some again."
 	case errors.Is(err, ErrSessionLost), errors.Is(err, ErrOutcomeUnknown):
 		return codeNotController, "The broker has lost its coordination session; try again."
 	default:

@@ -28,7 +28,8 @@ type Storage interface {
 	// it to the caller, who closes it. A log that is open is refused with
 	// ErrLogOpen; one whose topic id differs from id.TopicID, when both are known,
 	// with ErrWrongTopicID. id.Dir may be empty: the storage chooses for a new log,
-	// and finds an existing one. Several logs may be opened at once.
+	// and finds an existing one. Several logs may be opened at once. After ErrNotTried
+	// it may be opened once more; a recovery that had begun is made again.
 	Open(ctx context.Context, id LogID, cfg LogConfig) (Log, Recovered, error)
 	// Promote lets a future log take the place of the current one: a move between
 	// directories. Both must be closed, the future one in order, so that all of it is
@@ -41,7 +42,8 @@ type Storage interface {
 	Delete(ctx context.Context, id LogID) error
 	// Checkpoint replaces a checkpoint durably: after it returns, Checkpoints
 	// answers at, also after a crash. Partitions not in at are forgotten. A directory
-	// that is offline is left out, which is no error once Events has told of it.
+	// that is offline is left out, which is no error once Events has told of it. After
+	// ErrNotTried each directory has the old one or the new one for certain.
 	Checkpoint(ctx context.Context, kind CheckpointKind, at map[TopicPartition]int64) error
 	// Checkpoints reads a checkpoint back. A checkpoint never written is empty.
 	Checkpoints(ctx context.Context, kind CheckpointKind) (map[TopicPartition]int64, error)
@@ -162,7 +164,8 @@ type LogReader interface {
 //
 // Calls that change the log (everything but LogReader's methods, Flush and Blobs)
 // are made by one goroutine at a time. After an error that wraps ErrStorage the
-// log is offline: writes fail until it is opened again, reads may still work.
+// log is offline: writes fail until it is opened again, reads may still work. After
+// ErrNoSpace and ErrNotTried the log is as it was before the call, and goes on.
 type Log interface {
 	LogReader
 	// Append adds whole batches whose offsets start at or after the end; gaps are
@@ -182,12 +185,16 @@ type Log interface {
 	// that lie wholly below it. It never moves the start down.
 	TrimTo(ctx context.Context, offset int64) error
 	// Flush makes everything below upTo durable. It may be called while appends go
-	// on; concurrent calls share the work. After an error the log is offline.
+	// on; concurrent calls share the work. After ErrNotTried nothing is known to be
+	// durable that was not before, and the next Flush does it all; after another error,
+	// but that of ctx, the log is offline: what a sync could not write may be gone, and
+	// one that is tried again proves nothing.
 	Flush(ctx context.Context, upTo int64) error
 	// Blobs are the small files kept beside the log.
 	Blobs() Blobs
 	// Close flushes and closes the log. It is safe to call twice; other calls after
-	// it fail with ErrClosed.
+	// it fail with ErrClosed. After an error the log is closed as well, but not in
+	// order: it recovers when it is opened again.
 	Close() error
 }
 
@@ -197,7 +204,8 @@ type Log interface {
 type Blobs interface {
 	// Get reads a blob; ErrNotFound where there is none.
 	Get(ctx context.Context, name string) ([]byte, error)
-	// Put replaces a blob durably and atomically.
+	// Put replaces a blob durably and atomically. After ErrNotTried it is as it
+	// was.
 	Put(ctx context.Context, name string, data []byte) error
 	// List names the blobs, sorted.
 	List(ctx context.Context) ([]string, error)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -100,6 +101,11 @@ func (r *replicas) stop(ctx context.Context) error {
 
 // offline says what an operator has to do about a log that does not work.
 func (r *replicas) offline(tp core.TopicPartition, dir string, err error) {
+	if errors.Is(err, core.ErrNotTried) && !errors.Is(err, core.ErrStorage) {
+		r.log.Error("a partition is offline until there are descriptors, or memory, again; raise the limit (LimitNOFILE, ulimit -n) if that happens often",
+			"topic", tp.Topic, "partition", tp.Partition, "dir", dir, "err", err)
+		return
+	}
 	r.log.Error("a partition is offline; check the disk of its directory, and restart the broker once it works",
 		"topic", tp.Topic, "partition", tp.Partition, "dir", dir, "err", err)
 }

@@ -286,7 +286,11 @@ func (p *Partition) flushLoop(ctx context.Context) {
 			return
 		}
 		p.mu.Unlock()
-		if err := p.flush(ctx, want); err != nil {
+		err := p.flush(ctx, want)
+		if passes(err) && p.waitForMore(ctx, err) {
+			continue
+		}
+		if err != nil {
 			p.mu.Lock()
 			p.flushing, p.flushWant = false, p.flushed
 			p.mu.Unlock()
@@ -317,7 +321,7 @@ func (p *Partition) flushNow(ctx context.Context, upTo int64) error {
 	cuts := p.cuts
 	p.mu.Unlock()
 	if err := p.flush(ctx, upTo); err != nil {
-		if p.fault.Load() == nil && ctx.Err() == nil {
+		if p.fault.Load() == nil && ctx.Err() == nil && !passes(err) {
 			p.offline(err, false)
 		}
 		return p.failed("flush", err)

@@ -20,7 +20,7 @@ import (
 )
 
 // eventually waits for what happens in the background, however long it takes.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 120_000 { // two minutes at least
 		if ok() {

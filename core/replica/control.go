@@ -119,7 +119,7 @@ func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID,
 		added[tp] = p
 	}
 	p.nameTopic(id)
-	err := p.assign(ctx, assignment{
+	err := m.takeOn(ctx, p, assignment{
 		leader: s.Leader, epoch: s.LeaderEpoch, partitionEpoch: s.ZKVersion, isr: s.ISR, replicas: s.Replicas,
 	})
 	if err != nil {
@@ -136,7 +136,7 @@ func (m *Manager) applyState(ctx context.Context, topic string, id core.TopicID,
 // judge decides whether the state of a hosted partition is to be applied, and with
 // which code it is not.
 func (m *Manager) judge(p *Partition, id core.TopicID, s *kmsg.LeaderAndISRRequestTopicPartition) (code int16, apply bool) {
-	if f := p.fault.Load(); f != nil {
+	if f := p.fault.Load(); f != nil && !passes(f.err) {
 		if errors.Is(f.err, core.ErrWrongTopicID) {
 			return kerr.InconsistentTopicID.Code, false
 		}
@@ -148,6 +148,9 @@ func (m *Manager) judge(p *Partition, id core.TopicID, s *kmsg.LeaderAndISRReque
 		return kerr.InconsistentTopicID.Code, false
 	}
 	current := p.LeaderEpoch()
+	if p.asked != nil {
+		current = max(current, p.asked.epoch)
+	}
 	if s.LeaderEpoch > current {
 		return 0, true
 	}

@@ -162,6 +162,7 @@ type Manager struct {
 
 	compaction compaction
 	mover      mover
+	shortage   shortage
 }
 
 // NewManager makes a manager without partitions. It starts nothing: see Load and

@@ -74,7 +74,7 @@ func (mv *move) step() (again bool, pause time.Duration) {
 	case err == nil:
 		mv.waiting = ""
 		return true, 0
-	case errors.Is(err, errNotYet), errors.Is(err, core.ErrNoSpace), errors.Is(err, core.ErrClosed):
+	case errors.Is(err, errNotYet), errors.Is(err, core.ErrNoSpace), errors.Is(err, core.ErrClosed), passes(err):
 		if why := err.Error(); why != mv.waiting {
 			mv.waiting = why
 			mv.m.log.Warn("a move between directories waits", "partition", mv.tp.String(), "to", mv.dir, "error", err)

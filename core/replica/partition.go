@@ -76,6 +76,10 @@ type Partition struct {
 	producerCount atomic.Int64
 	clean         cleaning
 
+	// asked is what the controller wants the replica to be, as long as that waits for
+	// the end of a shortage; guarded by Manager.admin.
+	asked *assignment
+
 	// write serialises what changes the log, and guards what must agree with it.
 	write      sync.Mutex
 	producers  producers
@@ -315,6 +319,9 @@ func (p *Partition) offline(cause error, noReads bool) {
 		if p.fault.CompareAndSwap(old, f) {
 			break
 		}
+	}
+	if passes(cause) {
+		p.m.shortage.unready.Store(true)
 	}
 	p.mu.Lock()
 	p.failWaits(f.err)

@@ -23,6 +23,7 @@ func (m *Manager) Start() {
 	if o.ISR != nil {
 		m.every(o.ReplicaLag/2, m.ShrinkISRs)
 	}
+	m.every(shortageRetry, m.retryShort)
 	m.spawn(m.retentionLoop)
 	m.spawn(m.watchStorage)
 	m.startCompaction()
@@ -149,13 +150,16 @@ func (m *Manager) reopen(ctx context.Context, p *Partition) *Partition {
 	}
 	ck := p.mark().checkpoints(p.tp) // what was under way, a trim for one, has ended
 	next := m.open(ctx, core.LogID{TopicPartition: p.tp, TopicID: p.TopicID(), Dir: p.dir()}, ck)
-	ro := p.role.Load()
-	if ro == nil || next.fault.Load() != nil {
+	ro, a := p.role.Load(), p.asked
+	if a == nil && ro != nil {
+		a = &assignment{leader: ro.leader, epoch: ro.epoch, partitionEpoch: ro.partitionEpoch, isr: ro.isr, replicas: ro.replicas}
+	}
+	if a == nil || next.fault.Load() != nil {
 		next.role.Store(ro)
+		next.asked = p.asked
 		return next
 	}
-	err := next.assign(ctx, assignment{leader: ro.leader, epoch: ro.epoch, partitionEpoch: ro.partitionEpoch, isr: ro.isr, replicas: ro.replicas})
-	if err != nil {
+	if err := m.takeOn(ctx, next, *a); err != nil {
 		m.log.Error("cannot bring a partition back", "partition", p.tp.String(), "error", err)
 	}
 	return next

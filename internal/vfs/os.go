@@ -21,7 +21,7 @@ func setPanicOnFault(on bool) { debug.SetPanicOnFault(on) }
 func (OS) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
 	f, err := os.OpenFile(name, flag, perm)
 	if err != nil {
-		return nil, err
+		return nil, OpenError(err, flag)
 	}
 	return osFile{f}, nil
 }
@@ -39,25 +39,28 @@ func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 func (OS) MkdirAll(name string, perm os.FileMode) error { return os.MkdirAll(name, perm) }
 
 // ReadDir implements FS.
-func (OS) ReadDir(name string) ([]os.DirEntry, error) { return os.ReadDir(name) }
+func (OS) ReadDir(name string) ([]os.DirEntry, error) {
+	entries, err := os.ReadDir(name)
+	return entries, OpenError(err, os.O_RDONLY)
+}
 
 // Stat implements FS.
 func (OS) Stat(name string) (os.FileInfo, error) { return os.Stat(name) }
 
-// SyncDir implements FS.
-func (OS) SyncDir(name string) error {
+// OpenDir implements FS.
+func (OS) OpenDir(name string) (Dir, error) {
 	d, err := os.Open(name)
 	if err != nil {
-		return err
+		return nil, OpenError(err, os.O_RDONLY)
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return d, nil
 }
 
 // Lock implements FS.
 func (OS) Lock(name string) (Lock, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, err
+		return nil, OpenError(err, os.O_RDWR|os.O_CREATE)
 	}
 	if err := retry(func() error { return lock(f) }); err != nil {
 		_ = f.Close() // the error is the one to report
@@ -136,7 +139,8 @@ func (f osFile) Map(off int64, n int, write bool) (Mapping, error) {
 	}
 	b, err := unix.Mmap(int(f.Fd()), off, n, prot, unix.MAP_SHARED)
 	if err != nil {
-		return nil, &os.PathError{Op: "mmap", Path: f.Name(), Err: err}
+		err = &os.PathError{Op: "mmap", Path: f.Name(), Err: err}
+		return nil, OpenError(err, os.O_RDONLY) // a mapping changes nothing by being there
 	}
 	return &osMapping{name: f.Name(), b: b}, nil
 }

@@ -40,14 +40,20 @@ type FS interface {
 	ReadDir(name string) ([]os.DirEntry, error)
 	// Stat describes a file.
 	Stat(name string) (os.FileInfo, error)
-	// SyncDir makes the entries of a directory durable: files made, renamed and
-	// removed.
-	SyncDir(name string) error
+	// OpenDir opens a directory for its entries to be synced.
+	OpenDir(name string) (Dir, error)
 	// Lock makes a lock file where there is none and locks it against others until
 	// the answer is closed, or the process ends. It does not wait: ErrLocked.
 	Lock(name string) (Lock, error)
 	// DiskUsage is about the file system that holds a directory.
 	DiskUsage(name string) (Usage, error)
+}
+
+// Dir is an open directory. Safe for concurrent use, but for Close.
+type Dir interface {
+	io.Closer
+	// Sync makes the entries durable: files made, renamed and removed.
+	Sync() error
 }
 
 // Lock is a lock file that is locked. Closing it lets others have it.
@@ -145,9 +151,29 @@ func ReadFile(fs FS, name string) ([]byte, error) {
 // TmpSuffix is appended to the name of a file while WriteFile writes it.
 const TmpSuffix = ".tmp"
 
+// SyncDir opens a directory and makes its entries durable. Where it could not be
+// opened for want of descriptors the error is marked: see NotTriedError.
+func SyncDir(fs FS, name string) error {
+	d, err := fs.OpenDir(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // WriteFile replaces a file durably and atomically: after a crash the file has
-// the old contents or the new ones. Two calls for one name must not overlap.
+// the old contents or the new ones. Two calls for one name must not overlap. It has
+// all descriptors before it changes anything: where they are wanting the file is as
+// it was, and the error is marked.
 func WriteFile(fs FS, name string, data []byte) error {
+	d, err := fs.OpenDir(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(replace(fs, d, name, data), d.Close())
+}
+
+func replace(fs FS, dir Dir, name string, data []byte) error {
 	tmp := name + TmpSuffix
 	if err := writeSynced(fs, tmp, data); err != nil {
 		_ = fs.Remove(tmp) // the error is the one to report
@@ -156,7 +182,7 @@ func WriteFile(fs FS, name string, data []byte) error {
 	if err := fs.Rename(tmp, name); err != nil {
 		return err
 	}
-	return fs.SyncDir(filepath.Dir(name))
+	return dir.Sync()
 }
 
 func writeSynced(fs FS, name string, data []byte) error {

@@ -143,6 +143,9 @@ func (w *writer) indexFull() bool {
 // changed when it fails.
 func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 	w := &l.w
+	if !l.written.Load() {
+		l.written.Store(true) // what is reserved below changes files, too
+	}
 	if err := w.room(int64(len(b)), int64(cfg.SegmentBytes)); err != nil {
 		return err
 	}
@@ -179,9 +182,6 @@ func (l *Log) write(b record.Batches, cfg *core.LogConfig) error {
 		next, rest = h.next(), r
 	}
 	w.size = pos
-	if !l.written.Load() {
-		l.written.Store(true)
-	}
 	w.st.touched = l.st.clock.Now()
 	l.positions.afterAppend(position{w.seg.base, next, pos})
 	w.seg.size.Store(pos)

@@ -59,7 +59,7 @@ func (b *blobs) Get(_ context.Context, name string) ([]byte, error) {
 		err = core.ErrNotFound
 	}
 	if err != nil && !errors.Is(err, core.ErrNotFound) {
-		return nil, b.l.fail("get blob "+name+" of", fmt.Errorf("%w: %w", core.ErrStorage, err))
+		return nil, b.l.fail("get blob "+name+" of", fmt.Errorf("%w: %w", sentinel(err), err))
 	}
 	if err != nil {
 		return nil, b.l.fail("get blob "+name+" of", err)
@@ -75,18 +75,16 @@ func (b *blobs) Put(_ context.Context, name string, data []byte) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	err = vfs.WriteFile(b.l.st.fs, path, data)
-	if err == nil {
-		err = b.l.entry.syncParent(b.l.st.fs)
+	// The directory first: once the file is replaced nothing may be left to be done.
+	if err = b.l.entry.syncParent(b.l.st.fs); err == nil {
+		err = vfs.WriteFile(b.l.st.fs, path, data)
 	}
 	if err != nil {
-		sentinel := core.ErrStorage
-		if isNoSpace(err) {
-			sentinel = core.ErrNoSpace
-		} else {
+		kind := sentinel(err)
+		if errors.Is(kind, core.ErrStorage) {
 			b.l.dd.doubt()
 		}
-		return b.l.fail("put blob "+name+" of", fmt.Errorf("%w: %w", sentinel, err))
+		return b.l.fail("put blob "+name+" of", fmt.Errorf("%w: %w", kind, err))
 	}
 	return nil
 }
@@ -98,7 +96,7 @@ func (b *blobs) List(context.Context) ([]string, error) {
 	}
 	entries, err := b.l.st.fs.ReadDir(b.l.dir)
 	if err != nil {
-		return nil, b.l.fail("list blobs of", fmt.Errorf("%w: %w", core.ErrStorage, err))
+		return nil, b.l.fail("list blobs of", fmt.Errorf("%w: %w", sentinel(err), err))
 	}
 	var names []string
 	for _, e := range entries {

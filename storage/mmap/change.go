@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/vfs"
 )
 
 // prepare opens a segment for appending. Its .log is as long as what it holds. The
@@ -200,6 +201,7 @@ func (l *Log) TruncateTo(_ context.Context, offset int64) (int64, error) {
 	}
 	defer l.mu.Unlock()
 	var err error
+	epoch := l.epoch.Load()
 	switch {
 	case offset < 0:
 		return 0, l.fail("truncate", fmt.Errorf("to %d: %w", offset, core.ErrOffsetOutOfRange))
@@ -209,6 +211,9 @@ func (l *Log) TruncateTo(_ context.Context, offset int64) (int64, error) {
 		err = l.reset(offset)
 	default:
 		err = l.cut(offset)
+	}
+	if err != nil && l.epoch.Load() == epoch {
+		return 0, l.broken("truncate", err) // nothing was cut yet
 	}
 	if err != nil {
 		return 0, l.storageError("truncate", err)
@@ -254,7 +259,7 @@ func (l *Log) cut(offset int64) error {
 	}
 	// Before the file is cut: segments that came back would follow a hole.
 	if i < len(segs)-1 {
-		if err := l.st.fs.SyncDir(l.dir); err != nil {
+		if err := vfs.SyncDir(l.st.fs, l.dir); err != nil {
 			return err
 		}
 	}
@@ -378,7 +383,7 @@ func (l *Log) reset(start int64) error {
 		}
 	}
 	// Before there is a new one: what came back of the old ones would precede it.
-	if err := l.st.fs.SyncDir(l.dir); err != nil {
+	if err := vfs.SyncDir(l.st.fs, l.dir); err != nil {
 		return err
 	}
 	w, err := l.create(start)

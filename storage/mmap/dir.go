@@ -169,7 +169,7 @@ func makeDir(fs vfs.FS, path string) error {
 			return err
 		}
 	}
-	if err := fs.SyncDir(parent); err != nil && (made || !errors.Is(err, os.ErrPermission)) {
+	if err := vfs.SyncDir(fs, parent); err != nil && (made || !errors.Is(err, os.ErrPermission)) {
 		return err
 	}
 	return nil
@@ -186,7 +186,7 @@ func (d *dataDir) load() error {
 	// Gone for good before anything is written: should the broker die now, the next
 	// start must not take the directory for clean. An earlier start may have removed the
 	// mark and died before that was durable.
-	if err := fs.SyncDir(d.path); err != nil {
+	if err := vfs.SyncDir(fs, d.path); err != nil {
 		return err
 	}
 	data, err := vfs.ReadFile(fs, filepath.Join(d.path, metaFile))
@@ -292,14 +292,13 @@ func (d *dataDir) write(kind core.CheckpointKind, at map[core.TopicPartition]int
 	if err = d.lock.Held(); err == nil {
 		err = vfs.WriteFile(d.st.fs, filepath.Join(d.path, name), formatCheckpoint(at))
 	}
+	if notTried(err) {
+		return fmt.Errorf("write checkpoint: %w: %w", core.ErrNotTried, err)
+	}
 	d.unsure[kind] = err != nil
 	d.report(err)
 	if err != nil {
-		sentinel := core.ErrStorage
-		if isNoSpace(err) {
-			sentinel = core.ErrNoSpace
-		}
-		return fmt.Errorf("write checkpoint: %w: %w", sentinel, err)
+		return fmt.Errorf("write checkpoint: %w: %w", sentinel(err), err)
 	}
 	d.at[kind] = at
 	return nil

@@ -25,7 +25,7 @@ func (d *dirt) sync(fs vfs.FS, dir string) error {
 	if d.synced.Load() >= noted {
 		return nil
 	}
-	if err := fs.SyncDir(dir); err != nil {
+	if err := vfs.SyncDir(fs, dir); err != nil {
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	for {

@@ -28,12 +28,26 @@ type heldDir struct {
 	let     chan struct{}
 }
 
-func (h *heldDir) SyncDir(name string) error {
-	if filepath.Clean(name) == h.dir && h.armed.CompareAndSwap(true, false) {
-		close(h.reached)
-		<-h.let
+func (h *heldDir) OpenDir(name string) (vfs.Dir, error) {
+	d, err := h.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
 	}
-	return h.FS.SyncDir(name)
+	return &heldSync{d, h, name}, nil
+}
+
+type heldSync struct {
+	vfs.Dir
+	h    *heldDir
+	name string
+}
+
+func (s *heldSync) Sync() error {
+	if filepath.Clean(s.name) == s.h.dir && s.h.armed.CompareAndSwap(true, false) {
+		close(s.h.reached)
+		<-s.h.let
+	}
+	return s.Dir.Sync()
 }
 
 // TestFlushBesideASyncOfTheDirectory: somebody who had begun to sync a directory made
@@ -168,7 +182,7 @@ func TestDeleteAfterAFailedSync(t *testing.T) {
 				t.Fatal(err)
 			}
 			fs.Decide(failOnce(vfstest.Fault{Err: syscall.EMFILE}, func(op vfstest.Op) bool {
-				return op.Kind == vfstest.SyncDir && op.Name == logDir
+				return op.Kind == vfstest.OpenDir && op.Name == logDir
 			}))
 			if err := s.Delete(ctx, logID()); !errors.Is(err, syscall.EMFILE) {
 				t.Fatalf("got %v", err)

@@ -34,7 +34,7 @@ func (f *badDir) with(e syscall.Errno) { f.fail.Store(&e) }
 
 func (f *badDir) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
 	if err := f.error(name); err != nil {
-		return nil, err
+		return nil, vfs.OpenError(err, flag)
 	}
 	file, err := f.OS.OpenFile(name, flag, perm)
 	if err != nil {

@@ -3,9 +3,10 @@ package mmap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"syscall"
 
+	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/internal/vfs"
 )
 
@@ -119,13 +120,11 @@ func (s *segment) sync(active bool) error {
 }
 
 // syncFailed takes the log offline: what the kernel could not write it may have
-// dropped, and a second sync would succeed and prove nothing. A want of descriptors
-// only kept the sync from being tried; a want of memory may have been the kernel's
-// while it wrote. The contract lets the caller give up the log after any error; it
-// can still be closed in order then, and needs no recovery.
+// dropped, and a second sync would succeed and prove nothing, whatever the error was.
+// Where a file could not be opened its sync was not tried, and the next flush does it.
 func (l *Log) syncFailed(err error) error {
-	if isShortage(err) && !errors.Is(err, syscall.ENOMEM) {
-		return l.fail("flush", err)
+	if notTried(err) {
+		return l.fail("flush", fmt.Errorf("%w: %w", core.ErrNotTried, err))
 	}
 	return l.storageError("flush", err)
 }
@@ -194,6 +193,10 @@ func (l *Log) Close() error {
 	}
 	l.st.logClosed(l, clean)
 	if err != nil && l.offline.Load() == nil {
+		if notTried(err) {
+			// What was not closed in order is recovered when it is opened.
+			return l.fail("close", fmt.Errorf("%w: %w", core.ErrNotTried, err))
+		}
 		return l.storageError("close", err)
 	}
 	return nil

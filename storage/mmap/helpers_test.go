@@ -251,7 +251,17 @@ func (q quick) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, erro
 	return quickFile{f}, nil
 }
 
-func (quick) SyncDir(string) error { return nil }
+func (q quick) OpenDir(name string) (vfs.Dir, error) {
+	d, err := q.OS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return quickDir{d}, nil
+}
+
+type quickDir struct{ vfs.Dir }
+
+func (quickDir) Sync() error { return nil }
 
 type quickFile struct{ vfs.File }
 

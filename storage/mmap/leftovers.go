@@ -116,7 +116,7 @@ func finishSwap(fs vfs.FS, dir string, base int64, bases []int64) ([]int64, erro
 			return nil, fmt.Errorf("finish compaction: %w", err)
 		}
 	}
-	return append(kept, base), fs.SyncDir(dir)
+	return append(kept, base), vfs.SyncDir(fs, dir)
 }
 
 // replacedUpTo is the offset up to which a segment on its way takes the place of

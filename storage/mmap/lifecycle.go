@@ -71,7 +71,7 @@ func (s *Storage) unmake(e *logEntry) bool {
 	if _, err := s.fs.Stat(e.dir); errors.Is(err, os.ErrNotExist) {
 		return true
 	}
-	return !s.closed && s.fs.RemoveAll(e.dir) == nil && s.fs.SyncDir(e.dd.path) == nil
+	return !s.closed && s.fs.RemoveAll(e.dir) == nil && vfs.SyncDir(s.fs, e.dd.path) == nil
 }
 
 // reserve finds the log or chooses a place for it, and keeps others from opening
@@ -97,7 +97,7 @@ func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, creat
 	if e == nil && !id.Future && f != nil && f.decided {
 		// It is there, but for its name.
 		if err := s.complete(f); err != nil {
-			return nil, false, fmt.Errorf("%w: %w", core.ErrStorage, err)
+			return nil, false, fmt.Errorf("%w: %w", sentinel(err), err)
 		}
 		e = f
 	}
@@ -114,7 +114,7 @@ func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, creat
 		return nil, false, fmt.Errorf("it is in %s, not in %s: %w", e.dd.path, id.Dir, core.ErrNotFound)
 	default:
 		if err := s.lookUpTopicID(e); err != nil {
-			return nil, false, fmt.Errorf("%w: %w", core.ErrStorage, err)
+			return nil, false, fmt.Errorf("%w: %w", sentinel(err), err)
 		}
 		if !e.topicID.IsZero() && !id.TopicID.IsZero() && e.topicID != id.TopicID {
 			return nil, false, fmt.Errorf("as topic %s, but it belongs to %s: %w", id.TopicID, e.topicID, core.ErrWrongTopicID)
@@ -201,16 +201,15 @@ func (s *Storage) openEntry(ctx context.Context, e *logEntry, id core.LogID, cfg
 
 // failure says what an error means for the directory, and for the caller.
 func (e *logEntry) failure(err error) error {
+	kind := sentinel(err)
 	switch {
-	case isNoSpace(err):
-		return fmt.Errorf("%w: %w", core.ErrNoSpace, err)
+	case !errors.Is(kind, core.ErrStorage):
+		return fmt.Errorf("%w: %w", kind, err)
 	case errors.Is(err, core.ErrCorrupt), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
-	if !isShortage(err) {
-		e.distrust(e.dd.st.fs)
-		e.dd.reportError(err)
-	}
+	e.distrust(e.dd.st.fs)
+	e.dd.reportError(err)
 	return fmt.Errorf("%w: %w", core.ErrStorage, err)
 }
 
@@ -287,7 +286,7 @@ func (s *Storage) discard(e *logEntry) error {
 		}
 		e.gone = gone
 	}
-	if err := s.fs.SyncDir(e.dd.path); err != nil {
+	if err := vfs.SyncDir(s.fs, e.dd.path); err != nil {
 		return err
 	}
 	s.later(time.Duration(e.delay), func() {

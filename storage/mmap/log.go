@@ -6,7 +6,6 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/millrace/millrace/core"
 )
@@ -103,7 +102,7 @@ func (l *Log) usable(doing string) error {
 
 // broken turns an error of the file system into what the contract says: a full
 // disk or a want of descriptors leaves the log as it is, anything else takes it
-// offline.
+// offline. It is for calls that have taken back what they had begun.
 func (l *Log) broken(doing string, err error) error {
 	if l.offline.Load() != nil && errors.Is(err, core.ErrStorage) {
 		return err
@@ -112,7 +111,7 @@ func (l *Log) broken(doing string, err error) error {
 		return l.fail(doing, fmt.Errorf("%w: %w", core.ErrNoSpace, err))
 	}
 	if isShortage(err) && !errors.Is(err, core.ErrStorage) {
-		return l.fail(doing, err)
+		return l.fail(doing, fmt.Errorf("%w: %w", core.ErrNotTried, err))
 	}
 	return l.storageError(doing, err)
 }
@@ -139,15 +138,6 @@ func (l *Log) storageError(doing string, err error) error {
 		l.dd.doubt()
 	}
 	return l.fail(doing, err)
-}
-
-func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
-// isShortage reports errors that are not the disk's and may pass.
-func isShortage(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // Bounds implements core.LogReader.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/internal/leaktest"
+	"github.com/millrace/millrace/internal/vfs/vfstest"
 	"github.com/millrace/millrace/storage/mmap"
 	"github.com/millrace/millrace/storage/storagetest"
 )
@@ -25,9 +28,28 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storagetest.RunOptions(t, storagetest.Options{
-		Open:    func(t *testing.T, dir string) core.Storage { return openFS(t, quick{}, dir) },
+		Open: func(t *testing.T, dir string) core.Storage {
+			s := scarce{short: &atomic.Bool{}}
+			s.Storage = openFS(t, vfstest.NewFaults(quick{}, func(op vfstest.Op) vfstest.Fault {
+				switch op.Kind {
+				case vfstest.OpenFile, vfstest.OpenDir, vfstest.ReadDir:
+					if s.short.Load() {
+						return vfstest.Fault{Err: syscall.EMFILE}
+					}
+				}
+				return vfstest.Fault{}
+			}), dir)
+			return s
+		},
 		Durable: true,
+		Short:   func(s core.Storage, short bool) { s.(scarce).short.Store(short) },
 	})
+}
+
+// scarce is a storage in a process that may be short of descriptors.
+type scarce struct {
+	*mmap.Storage
+	short *atomic.Bool
 }
 
 // TestConformanceFewFiles keeps only two closed segments open, so that files come

@@ -188,8 +188,10 @@ func (v *life) decide(op vfstest.Op) vfstest.Fault {
 	}
 	t := vfstest.Fault{Err: syscall.EIO, After: v.rnd.IntN(3) == 0}
 	switch op.Kind {
-	case vfstest.OpenFile, vfstest.ReadDir, vfstest.SyncDir:
+	case vfstest.OpenFile, vfstest.ReadDir, vfstest.OpenDir:
 		t.Err = pick[error](v.rnd, syscall.EMFILE, syscall.EIO)
+	case vfstest.SyncDir:
+		t.Err = pick[error](v.rnd, syscall.ENOMEM, syscall.EIO)
 	case vfstest.WriteAt, vfstest.Allocate, vfstest.Rename, vfstest.MkdirAll:
 		t.Err = pick[error](v.rnd, syscall.ENOSPC, syscall.ENOSPC, syscall.EIO, io.ErrShortWrite)
 		t.Bytes = v.rnd.IntN(1 + int(op.Len))
@@ -200,6 +202,11 @@ func (v *life) decide(op vfstest.Op) vfstest.Fault {
 	}
 	v.logf("      call %d, %d %s at %d, fails: %v (done %v)", op.Seq, op.Kind, op.Name, op.Off, t.Err, t.After)
 	return t
+}
+
+// short reports a call that has done nothing for want of descriptors.
+func short(err error) bool {
+	return errors.Is(err, core.ErrNotTried) && !errors.Is(err, core.ErrStorage)
 }
 
 func (v *life) run(steps int) error {
@@ -413,7 +420,17 @@ func (v *life) flush() error {
 	if v.rnd.IntN(3) > 0 {
 		upTo = v.m.end
 	}
-	if err := v.log.Flush(context.Background(), upTo); err != nil {
+	err := v.log.Flush(context.Background(), upTo)
+	if short(err) {
+		// The next one does what this one has not tried.
+		v.logf("  flush: %v", err)
+		v.calm()
+		if err = v.log.Flush(context.Background(), upTo); err != nil && !v.stopped {
+			return found("flush after a shortage: %w", err)
+		}
+		v.trouble()
+	}
+	if err != nil {
 		return v.failed("flush", err, nil)
 	}
 	v.logf("  flush up to %d", upTo)
@@ -533,8 +550,23 @@ func (v *life) blob() error {
 	for i := range data {
 		data[i] = byte(v.rnd.Uint32())
 	}
+	before, known := v.m.blobs[name]
+	v.m.blobs[name] = slices.Clone(before)
 	v.m.blobs.mayBe(name, string(data))
 	if err := v.log.Blobs().Put(ctx, name, data); err != nil {
+		if short(err) {
+			if v.m.blobs[name] = before; !known {
+				delete(v.m.blobs, name)
+			}
+			v.calm()
+			got, gerr := v.log.Blobs().Get(ctx, name)
+			if gerr != nil && !errors.Is(gerr, core.ErrNotFound) {
+				return found("blob after a shortage: %w", gerr)
+			}
+			if err := v.m.blobs.check(name, string(got)); err != nil {
+				return err
+			}
+		}
 		return v.hindered("put blob", err)
 	}
 	v.logf("  blob %s has %d bytes", name, len(data))
@@ -558,6 +590,9 @@ func (v *life) checkpoint() error {
 		return v.hindered("checkpoint", err)
 	}
 	v.logf("  checkpoint %d: %d", kind, at)
+	if v.dirOffline() {
+		return nil // it was left out
+	}
 	switch kind {
 	case core.HighWatermarks:
 		v.m.checkpoints.is("hw", fmt.Sprint(at))
@@ -602,6 +637,7 @@ func (v *life) reopenLog() error {
 // shutDown closes the storage in order. If that succeeds the next start is clean,
 // whatever happens to the power in between.
 func (v *life) shutDown() error {
+	offline := v.dirOffline() // and closed without what it should be told
 	err := v.st.Close()
 	v.logf("  shut down: %v", err)
 	if err != nil && !v.stopped && v.errOdds == 0 {
@@ -611,7 +647,7 @@ func (v *life) shutDown() error {
 		return nil
 	}
 	v.st, v.log = nil, nil
-	v.m.dead = err != nil // what only memory had is lost
+	v.m.dead = err != nil || offline // what only memory had is lost
 	if err == nil {
 		v.calm()
 		if files, mappings := v.disk.Open(); files+mappings > 0 {
@@ -630,6 +666,11 @@ func (v *life) shutDown() error {
 	}
 	v.trouble()
 	return nil
+}
+
+func (v *life) dirOffline() bool {
+	dirs, err := v.st.Dirs(context.Background())
+	return err == nil && slices.ContainsFunc(dirs, func(d core.Dir) bool { return d.Err != nil })
 }
 
 func marked(fs vfs.FS, dir string) bool {

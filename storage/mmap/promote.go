@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/vfs"
 )
 
 // Promote implements core.Storage. The two logs may lie in different directories,
@@ -146,7 +147,7 @@ func (s *Storage) complete(f *logEntry) error {
 	delete(s.entries, entryKey{f.tp, true})
 	f.future, f.decided, f.dir = false, false, dir
 	s.entries[entryKey{f.tp, false}] = f
-	if err := s.fs.SyncDir(f.dd.path); err != nil {
+	if err := vfs.SyncDir(s.fs, f.dd.path); err != nil {
 		return err
 	}
 	if !s.allOnline() {
@@ -175,18 +176,18 @@ func (s *Storage) markPromoted(e *logEntry) error {
 	if err := errors.Join(m.Sync(), m.Close()); err != nil {
 		return err
 	}
-	if err := s.fs.SyncDir(e.dir); err != nil {
+	if err := vfs.SyncDir(s.fs, e.dir); err != nil {
 		return err
 	}
 	// The directory's own name may be younger than the last sync of its parent.
-	return s.fs.SyncDir(e.dd.path)
+	return vfs.SyncDir(s.fs, e.dd.path)
 }
 
 func (s *Storage) unmarkPromoted(e *logEntry) error {
 	if err := s.fs.Remove(filepath.Join(e.dir, promotedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return s.fs.SyncDir(e.dir)
+	return vfs.SyncDir(s.fs, e.dir)
 }
 
 func (s *Storage) isPromoted(e *logEntry) (bool, error) {

@@ -19,7 +19,7 @@ import (
 func movable(t *testing.T, fs vfs.FS) *mmap.Storage {
 	t.Helper()
 	ctx := context.Background()
-	if err := errors.Join(fs.MkdirAll("/a", 0o755), fs.MkdirAll("/b", 0o755), fs.SyncDir("/")); err != nil {
+	if err := errors.Join(fs.MkdirAll("/a", 0o755), fs.MkdirAll("/b", 0o755), vfs.SyncDir(fs, "/")); err != nil {
 		t.Fatal(err)
 	}
 	s := openFS(t, fs, "/a", "/b")

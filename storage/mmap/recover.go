@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/internal/vfs"
 )
 
 // openLog brings the segments of a log into order and opens the last one for
@@ -29,7 +30,7 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 	if !e.settled {
 		// Another process may have made what is here, or removed what is not, and not
 		// synced it.
-		if err := s.fs.SyncDir(e.dir); err != nil {
+		if err := vfs.SyncDir(s.fs, e.dir); err != nil {
 			return nil, core.Recovered{}, err
 		}
 		e.fresh.note()
@@ -104,7 +105,7 @@ func (l *Log) regainTrust() error {
 	if !l.entry.suspect.Load() {
 		return nil
 	}
-	if err := l.st.fs.SyncDir(l.dir); err != nil {
+	if err := vfs.SyncDir(l.st.fs, l.dir); err != nil {
 		return err
 	}
 	return l.entry.trust(l.st.fs)
@@ -225,7 +226,7 @@ func (l *Log) dropAfter(s *segment, rec *core.Recovered) error {
 			return err
 		}
 	}
-	return l.st.fs.SyncDir(l.dir)
+	return vfs.SyncDir(l.st.fs, l.dir)
 }
 
 // isMarked looks for the mark of the segment at base.

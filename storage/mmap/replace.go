@@ -146,11 +146,19 @@ func (r *replacement) write() error {
 	if err != nil {
 		return err
 	}
-	// The directory as well: a .swap without its .replaces would leave segments behind.
-	return errors.Join(
+	err = errors.Join(
 		syncFile(fs, r.path+indexSuffix+cleanedSuffix), syncFile(fs, r.path+timeSuffix+cleanedSuffix),
-		syncFile(fs, r.path+replacesSuffix), fs.SyncDir(r.l.dir),
+		syncFile(fs, r.path+replacesSuffix),
 	)
+	if err != nil {
+		return err
+	}
+	// The directory as well: a .swap without its .replaces would leave segments behind.
+	// Others rely on its entries, too.
+	if err = vfs.SyncDir(fs, r.l.dir); err != nil && !notTried(err) {
+		return fmt.Errorf("%w: %w", core.ErrStorage, err)
+	}
+	return err
 }
 
 // find is the place of the segments to replace, or -1 where they are not all there
@@ -191,7 +199,7 @@ func (r *replacement) swap(i int) error {
 	}
 	// From here on opening the log anew would finish the change, so it must not fail
 	// and go on.
-	if err := fs.SyncDir(l.dir); err != nil {
+	if err := vfs.SyncDir(fs, l.dir); err != nil {
 		return fmt.Errorf("%w: %w: %w", core.ErrStorage, err, seg.retire())
 	}
 	r.publish(i, seg)
@@ -200,14 +208,14 @@ func (r *replacement) swap(i int) error {
 			return fmt.Errorf("%w: %w", core.ErrStorage, err)
 		}
 	}
-	if err := fs.SyncDir(l.dir); err != nil {
+	if err := vfs.SyncDir(fs, l.dir); err != nil {
 		return fmt.Errorf("%w: %w", core.ErrStorage, err)
 	}
 	// The log last: as long as a .swap of it is left, settle finishes the change.
 	if err := r.rename(swapSuffix, "", indexSuffix, timeSuffix, logSuffix); err != nil {
 		return fmt.Errorf("%w: %w", core.ErrStorage, err)
 	}
-	if err := fs.SyncDir(l.dir); err != nil {
+	if err := vfs.SyncDir(fs, l.dir); err != nil {
 		return fmt.Errorf("%w: %w", core.ErrStorage, err)
 	}
 	if err := fs.Remove(r.path + replacesSuffix); err != nil {

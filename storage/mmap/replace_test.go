@@ -28,7 +28,7 @@ func replaceConfig() core.LogConfig {
 // flushed.
 func replaced(t *testing.T, fs vfs.FS) (*mmap.Storage, core.Log) {
 	t.Helper()
-	if err := errors.Join(fs.MkdirAll("/data", 0o755), fs.SyncDir("/")); err != nil {
+	if err := errors.Join(fs.MkdirAll("/data", 0o755), vfs.SyncDir(fs, "/")); err != nil {
 		t.Fatal(err)
 	}
 	s := openFS(t, fs, "/data")

@@ -116,6 +116,10 @@ func (s *Storage) openDirs(paths []string) error {
 				err = errors.Join(err, d.lock.Close())
 			}
 		}
+		if notTried(err) {
+			// Without it the broker would go on for ever, or begin logs anew elsewhere.
+			return fmt.Errorf("log directory %s: %w: %w", path, core.ErrNotTried, err)
+		}
 		if err != nil {
 			err = fmt.Errorf("log directory %s: %w: %w", path, core.ErrStorage, err)
 			s.log.Error("log directory is offline", "dir", path, "error", err)
@@ -232,8 +236,8 @@ func (s *Storage) List(context.Context) ([]core.LogID, error) {
 	defer s.mu.Unlock()
 	ids := make([]core.LogID, 0, len(s.entries))
 	for _, e := range s.entries {
-		if err := s.lookUpTopicID(e); isShortage(err) {
-			return nil, fmt.Errorf("list logs: %w", err)
+		if err := s.lookUpTopicID(e); notTried(err) {
+			return nil, fmt.Errorf("list logs: %w: %w", core.ErrNotTried, err)
 		} else if err != nil {
 			s.log.Error("the topic id of a log cannot be read, and the log not be opened", "dir", e.dir, "error", err)
 			e.dd.doubt()

@@ -20,6 +20,10 @@ type Options struct {
 	Open func(t *testing.T, dir string) core.Storage
 	// Durable says that contents outlive Close.
 	Durable bool
+	// Short has a storage that Open made be short of what it needs from the system,
+	// descriptors for one, until it is called again with false. With nil that is not
+	// tested.
+	Short func(s core.Storage, short bool)
 }
 
 // Run runs the suite against a storage that need not be durable; open answers a
@@ -33,7 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) core.Storage) {
 func RunOptions(t *testing.T, o Options) {
 	t.Helper()
 	for _, c := range cases() {
-		if c.durable && !o.Durable {
+		if c.durable && !o.Durable || c.short && o.Short == nil {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -48,11 +52,12 @@ type testCase struct {
 	name    string
 	run     func(h *harness)
 	durable bool
+	short   bool // needs Options.Short
 }
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{logCases(), readCases(), sliceCases(), storageCases(), durableCases(), concurrentCases(), replaceCases()} {
+	for _, group := range [][]testCase{logCases(), readCases(), sliceCases(), storageCases(), durableCases(), concurrentCases(), replaceCases(), shortageCases()} {
 		all = append(all, group...)
 	}
 	return all

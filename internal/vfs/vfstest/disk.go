@@ -167,7 +167,7 @@ func (d *Disk) OpenFile(name string, flag int, _ os.FileMode) (vfs.File, error) 
 	defer d.mu.Unlock()
 	f, err := d.openFile(name, flag)
 	if err != nil {
-		return nil, pathError("open", name, err)
+		return nil, vfs.OpenError(pathError("open", name, err), flag)
 	}
 	return f, nil
 }
@@ -338,7 +338,7 @@ func (d *Disk) ReadDir(name string) ([]os.DirEntry, error) {
 		err = syscall.EMFILE
 	}
 	if err != nil {
-		return nil, pathError("open", name, err)
+		return nil, vfs.OpenError(pathError("open", name, err), os.O_RDONLY)
 	}
 	out := make([]os.DirEntry, 0, len(n.entries))
 	for _, child := range slices.Sorted(maps.Keys(n.entries)) {
@@ -360,10 +360,10 @@ func (d *Disk) Stat(name string) (os.FileInfo, error) {
 	return n.info(filepath.Base(name)), nil
 }
 
-// SyncDir implements vfs.FS.
-func (d *Disk) SyncDir(name string) error {
+// OpenDir implements vfs.FS.
+func (d *Disk) OpenDir(name string) (vfs.Dir, error) {
 	if err := d.enter(); err != nil {
-		return pathError("sync", name, err)
+		return nil, pathError("open", name, err)
 	}
 	defer d.mu.Unlock()
 	n, err := d.look(name)
@@ -374,11 +374,28 @@ func (d *Disk) SyncDir(name string) error {
 		err = syscall.EMFILE
 	}
 	if err != nil {
-		return pathError("sync", name, err)
+		return nil, vfs.OpenError(pathError("open", name, err), os.O_RDONLY)
 	}
-	n.writeBack(len(n.pending))
+	d.open++
+	n.refs++
+	return openDir{&file{d: d, n: n, name: name}}, nil
+}
+
+// openDir implements vfs.Dir.
+type openDir struct{ f *file }
+
+// Sync implements vfs.Dir.
+func (o openDir) Sync() error {
+	if err := o.f.enter("sync", false); err != nil {
+		return err
+	}
+	defer o.f.d.mu.Unlock()
+	o.f.n.writeBack(len(o.f.n.pending))
 	return nil
 }
+
+// Close implements io.Closer.
+func (o openDir) Close() error { return o.f.Close() }
 
 // Lock implements vfs.FS.
 func (d *Disk) Lock(name string) (vfs.Lock, error) {
@@ -388,7 +405,7 @@ func (d *Disk) Lock(name string) (vfs.Lock, error) {
 	defer d.mu.Unlock()
 	f, err := d.openFile(name, os.O_RDWR|os.O_CREATE)
 	if err != nil {
-		return nil, pathError("lock", name, err)
+		return nil, vfs.OpenError(pathError("lock", name, err), os.O_RDWR|os.O_CREATE)
 	}
 	if d.locks[f.n] {
 		d.closed(f)

@@ -117,7 +117,7 @@ func TestPowerCutOfAFile(t *testing.T) {
 		h := &history{}
 		h.synced()
 		f := openFile(t, d, "f", os.O_RDWR|os.O_CREATE)
-		must(t, d.SyncDir("/"))
+		must(t, vfs.SyncDir(d, "/"))
 		var m vfs.Mapping
 		synced := true
 		for range 1 + rnd.IntN(30) {
@@ -216,7 +216,7 @@ func TestPowerCutOfADirectory(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := source(seed)
 		d := vfstest.NewDisk(vfstest.Options{Rand: source(seed + 1e6)})
-		must(t, d.MkdirAll("a/b", 0o755), d.SyncDir("/"), d.SyncDir("a"))
+		must(t, d.MkdirAll("a/b", 0o755), vfs.SyncDir(d, "/"), vfs.SyncDir(d, "a"))
 		states := []string{""}
 		for i := range 1 + rnd.IntN(12) {
 			name, other := fmt.Sprint("a/b/", rnd.IntN(3)), fmt.Sprint("a/b/", rnd.IntN(3))
@@ -234,7 +234,7 @@ func TestPowerCutOfADirectory(t *testing.T) {
 			case 3:
 				_ = d.Rename(name, other) // may not be there
 			case 4:
-				must(t, d.SyncDir("a/b"))
+				must(t, vfs.SyncDir(d, "a/b"))
 				states = states[len(states)-1:]
 			}
 			if n := names(t, d, "a/b"); n != states[len(states)-1] {
@@ -286,7 +286,7 @@ func TestWriteFileIsAtomic(t *testing.T) {
 			rnd := source(seed)
 			d := vfstest.NewDisk(vfstest.Options{Rand: rnd, Unordered: unordered})
 			must(t, vfs.WriteFile(d, "f", bytes.Repeat([]byte("old"), 3000)))
-			at := int64(rnd.IntN(7))
+			at := int64(rnd.IntN(9))
 			fs := vfstest.NewFaults(d, func(op vfstest.Op) vfstest.Fault {
 				if op.Seq < at {
 					return vfstest.Fault{}
@@ -336,7 +336,7 @@ func TestKillKeepsWhatWasWritten(t *testing.T) {
 		if got, err := vfs.ReadFile(next, "f"); err != nil || string(got) != "hello" {
 			t.Fatalf("got %q, %v", got, err)
 		}
-		must(t, lock.Close(), next.SyncDir("/"))
+		must(t, lock.Close(), vfs.SyncDir(next, "/"))
 		if files, mappings := next.Open(); files != 0 || mappings != 0 {
 			t.Fatalf("%d files and %d mappings are open", files, mappings)
 		}
@@ -373,7 +373,7 @@ func TestFailedSyncDropsPages(t *testing.T) {
 			want = "hello"
 			writeAt(t, f, []byte("h"), 0) // the page is written as a whole
 		}
-		must(t, f.Sync(), fs.SyncDir("/"))
+		must(t, f.Sync(), vfs.SyncDir(fs, "/"))
 		if got, err := vfs.ReadFile(fs, "f"); err != nil || string(got) != "hello" {
 			t.Fatalf("got %q, %v", got, err)
 		}
@@ -433,7 +433,7 @@ func TestMistakes(t *testing.T) {
 			if name == "faults" {
 				dir = t.TempDir() + "/d"
 			}
-			must(t, fs.MkdirAll(dir+"/sub", 0o755), fs.SyncDir(dir))
+			must(t, fs.MkdirAll(dir+"/sub", 0o755), vfs.SyncDir(fs, dir))
 			f := openFile(t, fs, dir+"/f", os.O_RDWR|os.O_CREATE)
 			writeAt(t, f, []byte("hello"), 0)
 			ro := openFile(t, fs, dir+"/f", os.O_RDONLY)
@@ -456,7 +456,7 @@ func TestMistakes(t *testing.T) {
 			check("list", err, os.ErrNotExist)
 			_, err = fs.Stat(dir + "/none")
 			check("stat", err, os.ErrNotExist)
-			check("sync", fs.SyncDir(dir+"/none"), os.ErrNotExist)
+			check("sync", vfs.SyncDir(fs, dir+"/none"), os.ErrNotExist)
 			_, err = ro.WriteAt([]byte("x"), 0)
 			check("write", err, syscall.EBADF)
 			_, err = ro.ReadAt(make([]byte, 9), 0)
@@ -499,7 +499,7 @@ func everything(fs vfs.FS) error {
 	_, errStat := fs.Stat("f")
 	_, errList := fs.ReadDir("d")
 	_, errUsage := fs.DiskUsage("d")
-	errs := []error{errStat, errList, errUsage, fs.MkdirAll("e", 0o755), fs.SyncDir("d")}
+	errs := []error{errStat, errList, errUsage, fs.MkdirAll("e", 0o755), vfs.SyncDir(fs, "d")}
 	lock, err := fs.Lock("lock")
 	if errs = append(errs, err); err == nil {
 		errs = append(errs, lock.Close())

@@ -20,7 +20,8 @@ const (
 	MkdirAll
 	ReadDir
 	Stat
-	SyncDir
+	OpenDir
+	SyncDir // of a directory that was opened
 	Lock
 	DiskUsage
 	ReadAt
@@ -113,6 +114,16 @@ func (f *Faults) call(op Op, work func() error) error {
 	return f.next(op).around(op.Name, work)
 }
 
+// open is call for one that opens something: its fault is marked as the operating
+// system's is, unless the work was done.
+func (f *Faults) open(op Op, work func() error) error {
+	t := f.next(op)
+	if t.Err != nil && !t.After {
+		return vfs.OpenError(t.around(op.Name, work), op.Flag)
+	}
+	return t.around(op.Name, work)
+}
+
 func (t Fault) around(name string, work func() error) error {
 	if t.Err != nil && !t.After {
 		return fmt.Errorf("%s: %w", name, t.Err)
@@ -129,7 +140,7 @@ func (t Fault) around(name string, work func() error) error {
 // OpenFile implements vfs.FS.
 func (f *Faults) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
 	var file vfs.File
-	err := f.call(Op{Kind: OpenFile, Name: name, Flag: flag}, func() (err error) {
+	err := f.open(Op{Kind: OpenFile, Name: name, Flag: flag}, func() (err error) {
 		file, err = f.fs.OpenFile(name, flag, perm)
 		return err
 	})
@@ -164,7 +175,7 @@ func (f *Faults) MkdirAll(name string, perm os.FileMode) error {
 
 // ReadDir implements vfs.FS.
 func (f *Faults) ReadDir(name string) (entries []os.DirEntry, err error) {
-	err = f.call(Op{Kind: ReadDir, Name: name}, func() error {
+	err = f.open(Op{Kind: ReadDir, Name: name}, func() error {
 		entries, err = f.fs.ReadDir(name)
 		return err
 	})
@@ -180,14 +191,36 @@ func (f *Faults) Stat(name string) (info os.FileInfo, err error) {
 	return info, err
 }
 
-// SyncDir implements vfs.FS.
-func (f *Faults) SyncDir(name string) error {
-	return f.call(Op{Kind: SyncDir, Name: name}, func() error { return f.fs.SyncDir(name) })
+// OpenDir implements vfs.FS.
+func (f *Faults) OpenDir(name string) (d vfs.Dir, err error) {
+	err = f.open(Op{Kind: OpenDir, Name: name}, func() error {
+		d, err = f.fs.OpenDir(name)
+		return err
+	})
+	if err != nil {
+		if d != nil {
+			_ = d.Close() // the caller does not get it
+		}
+		return nil, err
+	}
+	return &faultyDir{d, f, name}, nil
+}
+
+// faultyDir implements vfs.Dir.
+type faultyDir struct {
+	vfs.Dir
+	fs   *Faults
+	name string
+}
+
+// Sync implements vfs.Dir.
+func (d *faultyDir) Sync() error {
+	return d.fs.call(Op{Kind: SyncDir, Name: d.name}, d.Dir.Sync)
 }
 
 // Lock implements vfs.FS.
 func (f *Faults) Lock(name string) (lock vfs.Lock, err error) {
-	err = f.call(Op{Kind: Lock, Name: name}, func() error {
+	err = f.open(Op{Kind: Lock, Name: name, Flag: os.O_CREATE}, func() error {
 		lock, err = f.fs.Lock(name)
 		return err
 	})
@@ -276,7 +309,7 @@ func (f *faultyFile) Sync() error {
 
 // Map implements vfs.File.
 func (f *faultyFile) Map(off int64, n int, write bool) (m vfs.Mapping, err error) {
-	err = f.fs.call(Op{Kind: Map, Name: f.name, Off: off, Len: int64(n)}, func() error {
+	err = f.fs.open(Op{Kind: Map, Name: f.name, Off: off, Len: int64(n)}, func() error {
 		m, err = f.File.Map(off, n, write)
 		return err
 	})
