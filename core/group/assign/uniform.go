@@ -72,7 +72,7 @@ func newWork(g Group) *work {
 				continue
 			}
 			for _, p := range member.Current[id] {
-				if owners := w.topics[i].owners; int(p) < len(owners) && owners[p] == unowned {
+				if owners := w.topics[i].owners; p >= 0 && int(p) < len(owners) && owners[p] == unowned {
 					owners[p] = int32(m)
 					w.load[m]++
 				}

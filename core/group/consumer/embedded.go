@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -73,11 +74,11 @@ func (e *embedded) bytes() {
 	}
 }
 
-// topics reads partitions by topic.
+// topics reads partitions by topic. Room is made for what is there, not for what is said
+// to be.
 func (e *embedded) topics() map[string][]int32 {
-	n := e.count(6)
-	m := make(map[string][]int32, n)
-	for range n {
+	m := map[string][]int32{}
+	for n := e.count(6); n > 0 && !e.bad; n-- {
 		name := e.text()
 		for range e.count(4) {
 			m[name] = append(m[name], e.int32())
@@ -95,8 +96,7 @@ func malformed(what string) error {
 func readSubscription(b []byte) (subscription, error) {
 	e := embedded{b: b}
 	s := subscription{version: e.int16()}
-	n := e.count(2)
-	for range n {
+	for n := e.count(2); n > 0 && !e.bad; n-- {
 		s.topics = append(s.topics, e.text())
 	}
 	e.bytes()
@@ -133,13 +133,14 @@ func readAssignment(b []byte, image *metadata.Image) (assign.Partitions, error) 
 	return identified(topics, image), nil
 }
 
-// identified are partitions by the ids of their topics. Topics that do not exist are
-// left out.
+// identified are partitions by the ids of their topics. Topics that do not exist are left
+// out, and partitions that no topic can have. One that this broker does not know of yet is
+// not: the member may have it.
 func identified(topics map[string][]int32, image *metadata.Image) assign.Partitions {
 	s := set{}
 	for name, numbers := range topics {
 		if t, ok := image.Topic(name); ok && !t.ID.IsZero() {
-			s.add(t.ID, numbers)
+			s.add(t.ID, slices.DeleteFunc(numbers, func(n int32) bool { return n < 0 }))
 		}
 	}
 	return s.partitions()

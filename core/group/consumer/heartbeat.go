@@ -53,7 +53,8 @@ func (g *Group) heartbeat(now time.Time, caller Caller, req *kmsg.ConsumerGroupH
 	resp.HeartbeatIntervalMillis = int32(g.settings.Heartbeat.Milliseconds())
 	// A member that tells everything wants to be told everything; so does one that comes
 	// with its last epoch, for it has missed a reply.
-	full := req.MemberEpoch == epochJoin || req.RebalanceTimeoutMillis != -1 && req.SubscribedTopicNames != nil && req.Topics != nil
+	full := req.MemberEpoch == epochJoin || req.RebalanceTimeoutMillis != -1 && req.Topics != nil &&
+		(req.SubscribedTopicNames != nil || req.SubscribedTopicRegex != nil)
 	if full || c.old == nil || req.MemberEpoch != before.epoch || !c.m.assigned.Equal(c.old.assigned) {
 		resp.Assignment = assignmentOf(c.m.assigned)
 	}

@@ -33,14 +33,22 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // patterns are regular expressions, compiled.
 type patterns map[string]*regexp.Regexp
 
-// pattern compiles a regular expression in the syntax of RE2, which has to match the
-// whole name of a topic.
+// pattern compiles a regular expression in the syntax of RE2, for matches. It is taken as
+// it is: what would be put around it might not stand around it, but in it.
 func pattern(regex string) (*regexp.Regexp, error) {
-	// By itself first: what is open is not to be closed by what stands around it.
-	if _, err := regexp.Compile(regex); err != nil {
+	p, err := regexp.Compile(regex)
+	if err != nil {
 		return nil, core.Failf(kerr.InvalidRegularExpression.Code, "SubscribedTopicRegex `%.256s` is not a valid regular expression: %v.", regex, err)
 	}
-	return regexp.MustCompile(`\A(?:` + regex + `)\z`), nil
+	p.Longest()
+	return p, nil
+}
+
+// matches reports whether a pattern matches a whole name: if it does, that is the longest
+// match of those that begin first.
+func matches(p *regexp.Regexp, name string) bool {
+	at := p.FindStringIndex(name)
+	return at != nil && at[0] == 0 && at[1] == len(name)
 }
 
 // look is what the topics were looked up in, and when.
@@ -71,7 +79,7 @@ func (g *Group) search(regex string, image *metadata.Image) []string {
 	}
 	var found []string
 	for _, t := range image.Topics() {
-		if !internal(t.Name) && !t.ID.IsZero() && p.MatchString(t.Name) {
+		if !internal(t.Name) && !t.ID.IsZero() && matches(p, t.Name) {
 			found = append(found, t.Name)
 		}
 	}
