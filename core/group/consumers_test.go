@@ -250,6 +250,48 @@ func TestChangeOfProtocol(t *testing.T) {
 	})
 }
 
+// TestHandoverBeforeItsRebalance: the coordinator of a group that goes on with the classic
+// protocol dies before that group has rebalanced. The next one sees to it: what the member
+// that left had is nobody's until then.
+func TestHandoverBeforeItsRebalance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, nil)
+		defer n.stop()
+		n.topics(map[string]int{"a": 4})
+		resp := n.beat(beatRequest("g", "new", 0, "a"))
+		old := n.tryJoin(joinRequest("g", "", "a")) // it owns nothing, and is in the newest epoch
+		if resp.ErrorCode != 0 || old.ErrorCode != 0 {
+			t.Fatalf("joined: %v, %v", kerr.ErrorForCode(resp.ErrorCode), kerr.ErrorForCode(old.ErrorCode))
+		}
+		if code := n.heartbeat("g", old.MemberID, old.Generation); code != 0 {
+			t.Fatalf("heartbeat in generation %d: %v", old.Generation, kerr.ErrorForCode(code))
+		}
+		if code := n.beat(beatRequest("g", "new", -1)).ErrorCode; code != 0 {
+			t.Fatalf("leave: %v", kerr.ErrorForCode(code))
+		}
+		for range 2 {
+			if got := n.stateOf("g"); got != "PreparingRebalance" {
+				t.Errorf("the group is %s", got)
+			}
+			if got := n.heartbeat("g", old.MemberID, old.Generation); got != kerr.RebalanceInProgress.Code {
+				t.Errorf("heartbeat of who is left: %v", kerr.ErrorForCode(got))
+			}
+			n.restart()
+			n.topics(map[string]int{"a": 4})
+		}
+		next := n.join("g", old.MemberID, "a")
+		if next.Generation != old.Generation+1 || next.LeaderID != old.MemberID {
+			t.Errorf("generation %d after %d, led by %s", next.Generation, old.Generation, next.LeaderID)
+		}
+		n.sync("g", next)
+		n.restart()
+		if got := n.heartbeat("g", next.MemberID, next.Generation); got != 0 {
+			t.Errorf("heartbeat once it has rebalanced: %v", kerr.ErrorForCode(got))
+		}
+	})
+}
+
 // assignment is what a leader gives to a consumer (version 0).
 func assignment(topic string, partitions ...int32) []byte {
 	a := kmsg.NewConsumerMemberAssignment()

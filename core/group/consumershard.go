@@ -76,7 +76,6 @@ func (s *shard) apply(now time.Time, g *group, out consumer.Outcome) (placed, er
 		s.newClassic(g, now)
 		g.stored = true
 		g.classic.Restore(classicOf(out.Downgrade), now)
-		g.classic.Rebalance(now, "the group goes on with the classic protocol")
 	}
 	return p, nil
 }

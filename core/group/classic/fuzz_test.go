@@ -98,22 +98,24 @@ func (w *walk) step() {
 
 // odd is what happens seldom.
 func (w *walk) odd() {
-	switch w.byte() % 5 {
-	case 0:
-		w.g.Rebalance(w.now, "a test")
+	switch move := w.byte() % 5; move {
 	case 1:
 		if w.fail != 0 {
 			w.fail = 0
 		} else {
 			w.fail = codeNotEnough
 		}
-	case 2: // the coordinator moves
+	case 0, 2: // the coordinator moves, of a group that was handed over if it is 0
 		w.g.Unload(codeNotCoordinator)
 		w.checkAnswered()
 		w.pending, w.newest = nil, 0
 		w.g = New("g", w.g.settings, w, w.now)
 		if n := len(w.stored); n > 0 {
-			w.g.Restore(&w.stored[n-1], w.now)
+			v := w.stored[n-1]
+			if move == 0 {
+				v.Leader = nil
+			}
+			w.g.Restore(&v, w.now)
 		}
 	default:
 		w.g.Describe()

@@ -9,13 +9,6 @@ import (
 // again; the members' rebalance timeouts may be 0.
 const leastRetry = time.Second
 
-// Rebalance makes the group rebalance, if it is not about to. why is for the log.
-func (g *Group) Rebalance(now time.Time, why string) {
-	if g.canRebalance() && g.state != Empty {
-		g.prepare(now, why)
-	}
-}
-
 // rebalanceOrComplete begins a rebalance, or ends the one that is being prepared if
 // there is nobody to wait for any more.
 func (g *Group) rebalanceOrComplete(now time.Time, why string) {

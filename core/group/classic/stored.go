@@ -68,7 +68,8 @@ func appendError(code int16) int16 {
 // Restore makes a new group what its record says, at the time now: stable with the
 // members of the record, whose sessions begin anew, or empty. value is borrowed. A
 // group that has become too large for group.max.size rebalances at once, and sheds
-// those that join late.
+// those that join late; so does one that has members and no leader: it was handed over by
+// the consumer protocol, and nobody has assigned since.
 func (g *Group) Restore(v *kmsg.GroupMetadataValue, now time.Time) {
 	g.generation, g.kind, g.since = v.Generation, v.ProtocolType, v.CurrentStateTimestamp
 	if v.Protocol != nil {
@@ -111,8 +112,11 @@ func (g *Group) Restore(v *kmsg.GroupMetadataValue, now time.Time) {
 		return
 	}
 	g.state = Stable
-	if len(g.order) > g.settings.MaxSize {
+	switch {
+	case len(g.order) > g.settings.MaxSize:
 		g.prepare(now, "the group is larger than group.max.size")
+	case v.Leader == nil:
+		g.prepare(now, "the group goes on with the classic protocol")
 	}
 }
 

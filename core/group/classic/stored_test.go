@@ -101,16 +101,22 @@ func TestUnload(t *testing.T) {
 	s.pass(time.Hour)
 }
 
-func TestARebalanceOnDemand(t *testing.T) {
+// TestAGroupWithoutALeaderRebalances: nobody has assigned since the group was handed over.
+func TestAGroupWithoutALeaderRebalances(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	s.g.Rebalance(s.now, "nobody is there")
-	s.is(Empty, 0)
-	ids := s.stable(1)
-	s.g.Rebalance(s.now, "the group has been converted")
-	s.is(PreparingRebalance, 1)
-	s.g.Rebalance(s.now, "again")
-	s.join(memberID(ids[0])).wants(t, 0)
+	ids := s.stable(2)
+	v := s.g.Value()
+	v.Leader = nil
+	r := newScene(t)
+	r.g.Restore(v, r.now)
+	r.is(PreparingRebalance, 1)
+	checkInvariants(t, r.g)
+	wantCode(t, "heartbeat", r.beat(ids[1], 1), codeRebalance)
+	first := r.join(memberID(ids[1]))
+	r.join(memberID(ids[0])).wants(t, 0)
+	first.wants(t, 0)
+	r.is(CompletingRebalance, 2)
 }
 
 func TestDescribe(t *testing.T) {

@@ -146,7 +146,9 @@ func (c *change) downgrade() (Outcome, bool) {
 }
 
 // classicValue is the group as a classic one. There is none if the members have no
-// protocol in common.
+// protocol in common. It has no leader: whoever restores it, now or after this coordinator
+// has died, sees by that that it still has to rebalance. (Kafka makes the first member the
+// leader, and forgets the rebalance when it dies.)
 func (c *change) classicValue(members []*member) (*schema.GroupMetadataValue, bool) {
 	have := map[string]int{}
 	byID := map[string]*member{}
@@ -157,9 +159,8 @@ func (c *change) classicValue(members []*member) (*schema.GroupMetadataValue, bo
 		}
 	}
 	ids := sortedKeys(byID)
-	leader := ids[0]
 	name := ""
-	for _, p := range byID[leader].meta.Classic.SupportedProtocols {
+	for _, p := range byID[ids[0]].meta.Classic.SupportedProtocols {
 		if have[p.Name] == len(members) {
 			name = p.Name
 			break
@@ -169,7 +170,7 @@ func (c *change) classicValue(members []*member) (*schema.GroupMetadataValue, bo
 		return nil, false
 	}
 	value := &schema.GroupMetadataValue{
-		ProtocolType: consumerType, Generation: c.epoch, Protocol: &name, Leader: &leader, CurrentStateTimestamp: c.now.UnixMilli(),
+		ProtocolType: consumerType, Generation: c.epoch, Protocol: &name, CurrentStateTimestamp: c.now.UnixMilli(),
 	}
 	image := c.g.env.Image()
 	for _, id := range ids {

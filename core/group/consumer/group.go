@@ -48,7 +48,7 @@ type Outcome struct {
 	// when they are committed. Without records there is nothing to wait for.
 	Records []schema.Record
 	// Downgrade is set when Records end the group and store a classic one in its
-	// place, whose members are then to rebalance.
+	// place, whose members are then to rebalance: it says so by having no leader.
 	Downgrade *schema.GroupMetadataValue
 }
 
