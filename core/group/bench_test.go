@@ -149,3 +149,29 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	b.ReportMetric(float64(commits)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
+
+// BenchmarkLoadTransactions reads a partition with twenty thousand transactions, each of
+// one producer and one group, among so many groups.
+func BenchmarkLoadTransactions(b *testing.B) {
+	for _, groups := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprintf("groups=%d", groups), func(b *testing.B) {
+			n := benched(b)
+			n.parts = 1
+			n.restart()
+			const transactions = 20_000
+			for i := range groups {
+				n.commit(fmt.Sprint("group-", i), at{"topic", 0, 0})
+			}
+			for i := range transactions {
+				id := fmt.Sprint("group-", i%groups)
+				n.transactional(id, int64(i), 0, at{"topic", 0, int64(i)})
+				n.marker(id, int64(i), true)
+			}
+			b.ResetTimer()
+			for range b.N {
+				n.restart()
+			}
+			b.ReportMetric(float64(transactions)*float64(b.N)/b.Elapsed().Seconds(), "transactions/s")
+		})
+	}
+}

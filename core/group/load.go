@@ -55,7 +55,7 @@ func (s *shard) read() (*loader, error) {
 	select {
 	case b := <-s.c.loaders:
 		defer func() { s.c.loaders <- b }()
-		l := &loader{s: s, b: b, groups: map[string]*group{}, classic: map[string]*schema.GroupMetadataValue{}}
+		l := &loader{s: s, b: b, groups: map[string]*group{}, classic: map[string]*schema.GroupMetadataValue{}, open: map[int64][]*group{}}
 		return l, l.read(s.ctx)
 	case <-s.ctx.Done():
 		return nil, fmt.Errorf("load the groups: %w", s.ctx.Err())
@@ -143,6 +143,7 @@ type loader struct {
 	b       *buffer
 	groups  map[string]*group
 	classic map[string]*schema.GroupMetadataValue
+	open    map[int64][]*group // those with offsets of a producer's open transaction
 
 	end              int64 // of the log, when it was read
 	records, skipped int
@@ -280,11 +281,10 @@ func (l *loader) control(b record.Batch, v *record.View) {
 	if !ok {
 		return
 	}
-	for _, g := range l.groups {
-		if g.txns[b.ProducerID()] != nil {
-			g.txns.end(b.ProducerID(), m.Commit, g.offsets, b.NextOffset(), everything)
-		}
+	for _, g := range l.open[b.ProducerID()] {
+		g.txns.end(b.ProducerID(), m.Commit, g.offsets, b.NextOffset(), everything)
 	}
+	delete(l.open, b.ProducerID())
 }
 
 // record replays one record.
@@ -323,6 +323,9 @@ func (l *loader) offset(b record.Batch, at int64, r *schema.OffsetCommit) {
 	o.at, o.settles = at, b.NextOffset()
 	g := l.group(r.Group)
 	if b.IsTransactional() {
+		if g.txns[b.ProducerID()] == nil {
+			l.open[b.ProducerID()] = append(l.open[b.ProducerID()], g)
+		}
 		g.txns.put(b.ProducerID(), core.TopicPartition{Topic: r.Topic, Partition: r.Partition}, o)
 		return
 	}
