@@ -182,6 +182,8 @@ func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, func(n *node) { n.settings.Retention = time.Hour })
 		defer n.stop()
+		known := map[string]int{"a": 2, "read": 1, "old": 1}
+		n.topics(known)
 		soon := n.settings.Retention/2 + n.settings.RetentionCheck // twice: more than the retention
 		pass := func(d time.Duration) {
 			time.Sleep(d)
@@ -220,6 +222,7 @@ func TestExpiry(t *testing.T) {
 		pass(soon)
 		n.expect("members", at{"read", 0, 1}) // since it is empty, not since the commit
 		n.restart()
+		n.topics(known)
 		n.expect("members", at{"read", 0, 1})
 		pass(soon)
 		n.expect("members")
@@ -228,6 +231,7 @@ func TestExpiry(t *testing.T) {
 			t.Errorf("left: %+v", got)
 		}
 		n.restart()
+		n.topics(known)
 		if got := n.listed(nil, nil); len(got) != 0 {
 			t.Errorf("left after a restart: %q", got)
 		}

@@ -204,6 +204,7 @@ func TestRetentionOfOldClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, nil)
 		defer n.stop()
+		n.topics(map[string]int{"a": 2})
 		now := time.Now()
 		old := commitRequest("old", at{"a", 0, 1}, at{"a", 1, 1})
 		old.Version = 1
@@ -216,6 +217,7 @@ func TestRetentionOfOldClients(t *testing.T) {
 		none.Version, none.RetentionTimeMillis = 4, -1
 		codesAre(t, "version 4 without", n.send(none), nil)
 		n.restart()
+		n.topics(map[string]int{"a": 2})
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		n.expect("old", at{"a", 1, 1})

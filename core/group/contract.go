@@ -50,7 +50,8 @@ type Offsets interface {
 	FetchOffsets(ctx context.Context, req *kmsg.OffsetFetchRequestGroup, stable bool) kmsg.OffsetFetchResponseGroup
 	// DeleteOffsets is OffsetDelete.
 	DeleteOffsets(ctx context.Context, req *kmsg.OffsetDeleteRequest, resp *kmsg.OffsetDeleteResponse) error
-	// TopicsDeleted forgets what groups have committed for topics that are gone.
+	// TopicsDeleted forgets what groups have committed for topics that are gone. What it
+	// misses is forgotten when the metadata have not had the topic for ten minutes.
 	TopicsDeleted(topics []string)
 }
 

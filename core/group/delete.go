@@ -193,41 +193,6 @@ func mayDelete(g *group) int16 {
 	}
 }
 
-// TopicsDeleted implements Offsets.
-func (c *Coordinator) TopicsDeleted(topics []string) {
-	for _, s := range c.all() {
-		s.mu.Lock()
-		switch s.phase {
-		case active:
-			s.dropTopics(s.c.o.Clock.Now(), topics)
-		case loading:
-			s.gone = append(s.gone, topics...)
-		case over:
-		}
-		s.mu.Unlock()
-	}
-}
-
-// dropTopics deletes the offsets of topics in every group. The lock is held.
-func (s *shard) dropTopics(now time.Time, topics []string) {
-	for _, g := range s.groups {
-		var which []partitionOf
-		for _, o := range g.offsets.all() {
-			if slices.Contains(topics, o.Topic) {
-				which = append(which, o)
-			}
-		}
-		if len(which) == 0 {
-			continue
-		}
-		if _, err := s.erase(now, g, which, false); err != nil {
-			s.logger.Warn("cannot delete the offsets of deleted topics", "group", g.id, "error", err)
-			continue
-		}
-		s.c.count.deleted.Add(int64(len(which)))
-	}
-}
-
 // expire removes the offsets that are too old, and groups of which nothing is left
 // (KIP-211). The lock is held.
 func (s *shard) expire(now time.Time) {

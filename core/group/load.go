@@ -132,6 +132,7 @@ func (s *shard) activate(l *loader, began time.Time) {
 		s.dropTopics(now, s.gone)
 		s.gone = nil
 	}
+	s.dropAbsent(now)
 	took := now.Sub(began)
 	s.logger.Info("loaded the groups of a partition", "groups", len(s.groups), "records", l.records, "skipped", l.skipped, "took", took)
 	s.c.count.loaded(took)

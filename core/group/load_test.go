@@ -97,6 +97,7 @@ func TestLoadTransactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, nil)
 		defer n.stop()
+		n.topics(map[string]int{"a": 5})
 		n.commit("g", at{"a", 0, 1}, at{"a", 1, 1}, at{"a", 2, 1}, at{"a", 3, 1})
 		n.transactional("g", 7, 0, at{"a", 0, 20}, at{"a", 1, 20})
 		n.transactional("g", 8, 0, at{"a", 2, 30}, at{"a", 4, 30})
@@ -105,6 +106,7 @@ func TestLoadTransactions(t *testing.T) {
 		n.marker("g", 7, true)
 		n.marker("g", 8, false)
 		n.restart()
+		n.topics(map[string]int{"a": 5})
 		n.expect("g", at{"a", 0, 20}, at{"a", 1, 5}, at{"a", 2, 1}, at{"a", 3, 1})
 		codesAre(t, "stable fetch", n.codesOf("g", 0, 2, 3, 4), nil, nil, kerr.UnstableOffsetCommit, nil)
 		// What is pending neither expires nor lets the group go.
@@ -112,9 +114,11 @@ func TestLoadTransactions(t *testing.T) {
 		synctest.Wait()
 		n.expect("g", at{"a", 3, 1})
 		n.restart()
+		n.topics(map[string]int{"a": 5})
 		codesAre(t, "stable fetch", n.codesOf("g", 3), kerr.UnstableOffsetCommit)
 		n.marker("g", 9, true)
 		n.restart()
+		n.topics(map[string]int{"a": 5})
 		n.expect("g", at{"a", 3, 40})
 		codesAre(t, "stable fetch", n.codesOf("g", 3), nil)
 	})

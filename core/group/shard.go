@@ -51,11 +51,12 @@ type shard struct {
 	phase  phase
 	floor  int64 // what was read below it counts
 	groups map[string]*group
-	gone   []string  // topics that were deleted while the shard was loading
-	due    dues      // groups that want to be woken
-	armed  time.Time // when the goroutine wakes; zero when it does not
-	checks time.Time // when expired offsets are looked for next
-	stored []*stored // records that wait for the high watermark
+	gone   []string             // topics that were deleted while the shard was loading
+	absent map[string]time.Time // topics with offsets that the metadata have not got, and since when
+	due    dues                 // groups that want to be woken
+	armed  time.Time            // when the goroutine wakes; zero when it does not
+	checks time.Time            // when expired offsets are looked for next
+	stored []*stored            // records that wait for the high watermark
 	build  builder
 
 	// answers guards answered, and is never held together with other work.
@@ -123,6 +124,7 @@ func (s *shard) work() (wait time.Duration, timed bool) {
 	}
 	if !now.Before(s.checks) {
 		s.expire(now)
+		s.dropAbsent(now)
 		s.checks = now.Add(s.c.o.Settings.RetentionCheck)
 	}
 	s.armed = s.checks
