@@ -277,7 +277,8 @@ type SegmentState struct {
 	FirstTimestamp     int64
 	MaxTimestamp       int64
 	MaxTimestampOffset int64
-	// Modified is when the segment was last appended to.
+	// Modified is when the segment was last appended to. A Replacement has it from the
+	// last segment that it replaced, also after a restart.
 	Modified time.Time
 }
 
@@ -314,8 +315,10 @@ type Replacer interface {
 // owner ends it with Abort, which after Commit does nothing.
 type Replacement interface {
 	// Append adds whole batches with ascending offsets inside of the range that is
-	// replaced; gaps are legal, and so is a segment that stays empty. b is borrowed
-	// during the call only. ErrTooLarge where the segment would pass 2 GiB.
+	// replaced; gaps are legal, and so is a segment that stays empty. Where a log holds
+	// messages of magic 0 and 1, which its Append does not take, they are such batches,
+	// a wrapper at the offset of its last message. b is borrowed during the call only.
+	// ErrTooLarge where the segment would pass 2 GiB.
 	Append(ctx context.Context, b record.Batches) error
 	// Commit makes the segment durable and puts it in the place of the others, from
 	// one moment to the next for readers, and whole or not at all after a crash. When it

@@ -10,14 +10,9 @@ import (
 	"github.com/millrace/millrace/core/record"
 )
 
-var (
-	// ErrOldFormat says that the log has messages of the formats before record batches (magic 0
-	// and 1), as Kafka wrote before 0.11.
-	ErrOldFormat = errors.New("compaction knows record batches of magic 2 only")
-	// ErrTableTooSmall says that a single batch has more keys than the table of offsets holds;
-	// log.cleaner.dedupe.buffer.size is too small.
-	ErrTableTooSmall = errors.New("log.cleaner.dedupe.buffer.size, divided by log.cleaner.threads, is too small for the keys of one batch")
-)
+// ErrTableTooSmall says that a single batch has more keys than the table of offsets holds;
+// log.cleaner.dedupe.buffer.size is too small.
+var ErrTableTooSmall = errors.New("log.cleaner.dedupe.buffer.size, divided by log.cleaner.threads, is too small for the keys of one batch")
 
 // Log is what is compacted.
 type Log interface {
@@ -147,7 +142,8 @@ type run struct {
 	t       Task
 	l       Limits
 	aborted *aborted // nil until a transactional batch is met
-	emptied []int64  // abort markers of the group at hand; see Task.Emptied
+	old     oldTombstones
+	emptied []int64 // abort markers of the group at hand; see Task.Emptied
 	out     Result
 }
 
@@ -166,7 +162,9 @@ func (r *run) run(ctx context.Context) error {
 		return fmt.Errorf("%d keys of %d bytes each: %w", table.max, slotBytes, ErrTableTooSmall)
 	}
 	r.c.observed = map[int64]bool{}
-	for _, g := range groups(r.t.Log.State(), end, groupLimits{
+	st := r.t.Log.State()
+	r.old = newOldTombstones(st.Segments, r.t.From, r.t.DeleteRetention)
+	for _, g := range groups(st, end, groupLimits{
 		segmentBytes: int64(r.t.SegmentBytes), indexBytes: int64(r.t.IndexBytes), indexInterval: int64(r.t.IndexInterval),
 	}) {
 		if err := r.rewrite(ctx, g); err != nil {
@@ -184,20 +182,29 @@ func (r *run) index(ctx context.Context) error {
 	from, below := r.t.From, r.t.Below
 	table.reset(below-from, r.l.TableBytes, r.l.Load)
 	r.c.dirty.reset(from, below, r.l.TableBytes)
-	err := r.c.scan.batches(ctx, from, below, func(b record.Batch) error {
-		if !b.IsControl() {
-			dead, err := r.dead(ctx, b)
-			if err != nil {
-				return err
-			}
-			if !dead {
-				if err := r.indexBatch(b); err != nil {
+	err := r.c.scan.entries(ctx, from, below, visitor{
+		batch: func(b record.Batch) error {
+			if !b.IsControl() {
+				dead, err := r.dead(ctx, b)
+				if err != nil {
 					return err
 				}
+				if !dead {
+					if err := r.indexBatch(b); err != nil {
+						return err
+					}
+				}
 			}
-		}
-		table.latest = b.LastOffset()
-		return nil
+			table.latest = b.LastOffset()
+			return nil
+		},
+		message: func(m *record.Message, _ []byte) error {
+			if err := r.indexMessage(m); err != nil {
+				return err
+			}
+			table.latest = m.Offset
+			return nil
+		},
 	})
 	if errors.Is(err, errFull) {
 		return nil
@@ -294,18 +301,29 @@ func (r *run) rewrite(ctx context.Context, g group) (err error) {
 		c.out = c.out[:0]
 		return err
 	}
-	err = c.scan.batches(ctx, max(g.from, start), g.to, func(b record.Batch) error {
-		v, err := r.judge(ctx, b)
-		if err != nil {
-			return err
-		}
-		if c.out, err = c.filter.apply(c.out, b, v, &r.out); err != nil {
-			return err
-		}
+	pushMuch := func() error {
 		if len(c.out) >= r.l.IOBytes/2 {
 			return push()
 		}
 		return nil
+	}
+	err = c.scan.entries(ctx, max(g.from, start), g.to, visitor{
+		batch: func(b record.Batch) error {
+			v, err := r.judge(ctx, b)
+			if err != nil {
+				return err
+			}
+			if c.out, err = c.filter.apply(c.out, b, v, &r.out); err != nil {
+				return err
+			}
+			return pushMuch()
+		},
+		message: func(m *record.Message, entry []byte) error {
+			if c.out, err = c.filter.applyOld(c.out, m, entry, r.old.stay(m.Offset), &r.out); err != nil {
+				return err
+			}
+			return pushMuch()
+		},
 	})
 	if err == nil {
 		err = push()

@@ -17,6 +17,12 @@
 // horizon of its batch (KIP-534); the marker of a transaction of which no batch is
 // left likewise. Records of aborted transactions go.
 //
+// Messages of magic 0 and 1 (decision 2) are treated likewise, in their own format. A
+// wrapper that has lost messages has the others, and the offset of the last; one that has
+// lost none is left as it is. Their tombstones go by the age of segments: see
+// oldTombstones. Where the last offset of the round would go, an empty batch of magic 2
+// keeps its place.
+//
 // Nothing at or above the last stable offset is looked at, nor the active segment,
 // nor what is younger than min.compaction.lag.ms.
 package compact

@@ -26,8 +26,9 @@ type filter struct {
 	dirty       *dirty
 	compressors *core.Compressors
 	decompress  record.Decompress
-	now         int64 // ms
-	horizon     int64 // delete horizon for tombstones that are seen for the first time, ms
+	transcoder  record.Transcoder // for wrappers of magic 0 and 1
+	now         int64             // ms
+	horizon     int64             // delete horizon for tombstones that are seen for the first time, ms
 
 	ahead   lookahead
 	plain   []byte // decompressed records
@@ -37,6 +38,7 @@ type filter struct {
 
 func (f *filter) reset(c *Cleaner, t Task) {
 	f.table, f.dirty, f.compressors = &c.table, &c.dirty, c.compressors
+	f.transcoder = c.compressors.Transcoder(c.maxPlain)
 	f.now = t.Now.UnixMilli()
 	f.horizon = t.Now.Add(t.DeleteRetention).UnixMilli()
 	f.decompress = func(codec record.Codec, dst, src []byte) ([]byte, error) {

@@ -13,23 +13,32 @@ import (
 // chunkBytes is how much of the log one look-up asks for.
 const chunkBytes = 64 << 20
 
-// scanner reads a log batch by batch through one buffer.
+// scanner reads a log entry by entry through one buffer.
 type scanner struct {
 	log      core.LogReader
 	throttle *Throttle
 	size     int // of the buffer; it grows for a batch that is larger
 	buf      []byte
 	read     int64 // bytes so far
+	message  record.Message
 }
 
-// batches calls visit for each batch that has an offset in [from, below), whole and
-// with its checksum right. A batch is borrowed during the call.
-func (s *scanner) batches(ctx context.Context, from, below int64, visit func(record.Batch) error) error {
-	return s.chunks(ctx, from, below, func(sl core.Slice) error { return s.whole(ctx, sl, visit) })
+// visitor is what is done with each entry of a log. What it is given is whole, its
+// checksum right, and borrowed during the call.
+type visitor struct {
+	batch func(record.Batch) error
+	// message is for messages and wrappers of magic 0 and 1, entry being their bytes.
+	// What is in a wrapper was not looked at.
+	message func(m *record.Message, entry []byte) error
+}
+
+// entries visits each entry that has an offset in [from, below).
+func (s *scanner) entries(ctx context.Context, from, below int64, v visitor) error {
+	return s.chunks(ctx, from, below, func(sl core.Slice) error { return s.whole(ctx, sl, v) })
 }
 
 // headers calls visit for each batch in [from, below). Of control batches it gives
-// all, of others the header.
+// all, of others the header; messages of magic 0 and 1 it passes over.
 func (s *scanner) headers(ctx context.Context, from, below int64, visit func(record.Batch) error) error {
 	return s.chunks(ctx, from, below, func(sl core.Slice) error { return s.skim(ctx, sl, visit) })
 }
@@ -62,8 +71,8 @@ func (s *scanner) chunks(ctx context.Context, from, below int64, use func(core.S
 	return nil
 }
 
-// whole walks the batches of a slice.
-func (s *scanner) whole(ctx context.Context, sl core.Slice, visit func(record.Batch) error) error {
+// whole walks the entries of a slice.
+func (s *scanner) whole(ctx context.Context, sl core.Slice, v visitor) error {
 	s.room(s.size)
 	have := 0 // bytes in buf that are not used yet
 	for pos, end := int64(0), int64(sl.Len()); ; {
@@ -75,19 +84,15 @@ func (s *scanner) whole(ctx context.Context, sl core.Slice, visit func(record.Ba
 			pos, have = pos+int64(n), have+n
 		}
 		used := 0
-		for have-used >= record.HeaderSize {
-			size, err := sizeOf(s.buf[used:have])
+		for have-used >= record.PeekSize {
+			size, magic, err := measure(s.buf[used:have])
 			if err != nil {
 				return err
 			}
 			if size > have-used {
 				break
 			}
-			b := record.Batch(s.buf[used : used+size : used+size])
-			if err := record.Check(b); err != nil {
-				return fmt.Errorf("%w: %w", core.ErrCorrupt, err)
-			}
-			if err := visit(b); err != nil {
+			if err := s.visit(&v, magic, s.buf[used:used+size:used+size]); err != nil {
 				return err
 			}
 			used += size
@@ -99,8 +104,8 @@ func (s *scanner) whole(ctx context.Context, sl core.Slice, visit func(record.Ba
 			}
 			return nil
 		}
-		if have >= record.HeaderSize {
-			size, err := sizeOf(s.buf[:have])
+		if have >= record.PeekSize {
+			size, _, err := measure(s.buf[:have])
 			if err != nil {
 				return err
 			}
@@ -114,20 +119,32 @@ func (s *scanner) whole(ctx context.Context, sl core.Slice, visit func(record.Ba
 	}
 }
 
-// sizeOf is the size of the batch at the start of p, which has a header's length.
-func sizeOf(p []byte) (int, error) {
-	b := record.Batch(p)
-	if m := b.Magic(); m != record.Magic2 {
-		if m == record.Magic0 || m == record.Magic1 {
-			return 0, fmt.Errorf("records of the old format (magic %d) at offset %d: %w", m, b.BaseOffset(), ErrOldFormat)
+// visit checks an entry and hands it over.
+func (s *scanner) visit(v *visitor, magic int8, entry []byte) error {
+	if magic < record.Magic2 {
+		var err error
+		if s.message, err = record.ParseMessage(entry); err != nil {
+			return fmt.Errorf("%w: message at offset %d: %w", core.ErrCorrupt, record.Batch(entry).BaseOffset(), err)
 		}
-		return 0, fmt.Errorf("batch at offset %d has magic %d: %w", b.BaseOffset(), m, core.ErrCorrupt)
+		return v.message(&s.message, entry)
 	}
-	size := b.Size()
-	if size < record.HeaderSize {
-		return 0, fmt.Errorf("batch at offset %d claims %d bytes: %w", b.BaseOffset(), size, core.ErrCorrupt)
+	if err := record.Check(entry); err != nil {
+		return fmt.Errorf("%w: %w", core.ErrCorrupt, err)
 	}
-	return size, nil
+	return v.batch(entry)
+}
+
+// measure is the size and the magic of the entry at the start of p, which has at least
+// record.PeekSize bytes.
+func measure(p []byte) (size int, magic int8, err error) {
+	size, magic, ok := record.Peek(p)
+	switch {
+	case magic < record.Magic0 || magic > record.Magic2:
+		return 0, magic, fmt.Errorf("batch at offset %d has magic %d: %w", record.Batch(p).BaseOffset(), magic, core.ErrCorrupt)
+	case !ok:
+		return 0, magic, fmt.Errorf("batch at offset %d claims %d bytes: %w", record.Batch(p).BaseOffset(), record.Batch(p).Size(), core.ErrCorrupt)
+	}
+	return size, magic, nil
 }
 
 // skim walks the headers of a slice.
@@ -149,12 +166,19 @@ func (s *scanner) skim(ctx context.Context, sl core.Slice, visit func(record.Bat
 		return s.buf[i : i+n : i+n], nil
 	}
 	for pos, end := int64(0), int64(sl.Len()); pos < end; {
-		p, err := bytes(pos, record.HeaderSize, end)
+		p, err := bytes(pos, record.PeekSize, end)
 		if err != nil {
 			return err
 		}
-		size, err := sizeOf(p)
+		size, magic, err := measure(p)
 		if err != nil {
+			return err
+		}
+		if magic < record.Magic2 {
+			pos += int64(size)
+			continue
+		}
+		if p, err = bytes(pos, record.HeaderSize, end); err != nil {
 			return err
 		}
 		if record.Batch(p).IsControl() {

@@ -81,28 +81,13 @@ func (d *DownConverter) messages(dst []byte, b Batch, records []byte, first int6
 
 // wrapper appends d.inner compressed.
 func (d *DownConverter) wrapper(dst []byte, b Batch, offset int64) ([]byte, error) {
-	be := binary.BigEndian
-	start := len(dst)
-	dst = be.AppendUint64(dst, uint64(offset))
-	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, byte(d.magic))
-	if d.magic == Magic0 {
-		dst = append(dst, byte(b.Codec()))
-	} else {
-		attributes := byte(b.Codec())
-		if b.IsLogAppendTime() {
-			attributes |= attrLogAppendTime
+	m := Message{Offset: offset, Magic: d.magic, Attributes: int8(b.Codec())}
+	if d.magic == Magic1 {
+		if m.Timestamp = d.highest(b); b.IsLogAppendTime() {
+			m.Attributes |= attrLogAppendTime
 		}
-		dst = be.AppendUint64(append(dst, attributes), uint64(d.highest(b)))
 	}
-	dst = append(dst, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0) // no key; the value's length
-	value := len(dst)
-	out, err := d.codec.Compress(b.Codec(), d.magic, dst, d.inner)
-	if err != nil {
-		return dst[:start], err
-	}
-	be.PutUint32(out[value-4:], uint32(len(out)-value))
-	sealMessage(out[start:])
-	return out, nil
+	return m.AppendWrapper(dst, d.inner, d.codec)
 }
 
 // highest is the highest timestamp of the messages in d.inner, which compaction may

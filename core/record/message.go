@@ -59,8 +59,27 @@ type Transcoder interface {
 
 // ParseMessage reads one whole entry of magic 0 or 1, as NextEntry splits them off,
 // and checks its checksum. What a wrapper holds is not looked at: see
-// Message.Unwrap. The error is a *ValidationError of KindCorrupt.
+// Message.Open. The error is a *ValidationError of KindCorrupt.
 func ParseMessage(entry []byte) (Message, error) {
+	m, err := parseMessage(entry)
+	if err == nil {
+		err = checkMessage(entry)
+	}
+	return m, err
+}
+
+// checkMessage holds the checksum of a message, which is not too short to have one,
+// against its bytes.
+func checkMessage(entry []byte) error {
+	stored, computed := binary.BigEndian.Uint32(entry[posMessageCRC:]), crc32.ChecksumIEEE(entry[posMagic:])
+	if stored != computed {
+		return invalid(KindCorrupt, fmt.Sprintf("Record is corrupt (stored crc = %d, computed crc = %d)", stored, computed))
+	}
+	return nil
+}
+
+// parseMessage is ParseMessage without the checksum.
+func parseMessage(entry []byte) (Message, error) {
 	var m Message
 	size, magic, ok := Peek(entry)
 	if !ok || size != len(entry) || magic < Magic0 || magic > Magic1 {
@@ -73,10 +92,6 @@ func ParseMessage(entry []byte) (Message, error) {
 	}
 	if len(entry) < at+4+4 {
 		return m, invalid(KindCorrupt, fmt.Sprintf("Record size %d is less than the minimum record overhead", len(entry)-LogOverhead))
-	}
-	stored, computed := binary.BigEndian.Uint32(entry[posMessageCRC:]), crc32.ChecksumIEEE(entry[posMagic:])
-	if stored != computed {
-		return m, invalid(KindCorrupt, fmt.Sprintf("Record is corrupt (stored crc = %d, computed crc = %d)", stored, computed))
 	}
 	m.Offset = int64(binary.BigEndian.Uint64(entry))
 	m.Attributes = int8(entry[posMessageAttributes])
@@ -110,77 +125,6 @@ func messageBytes(p []byte) (b, rest []byte, ok bool) {
 	return p[:n:n], p[n:], true
 }
 
-// Unwrap decompresses the messages of a wrapper, appending them to buf, and hands
-// them to visit in order, with the offsets and the timestamps that they have in the
-// log. Messages inside must have the wrapper's magic, their own right checksum, and
-// no compression again. The error is a *ValidationError, or that of visit.
-func (m *Message) Unwrap(t Transcoder, buf []byte, visit func(inner *Message) error) error {
-	codec := m.Codec()
-	switch {
-	case codec == None:
-		return invalid(KindInvalidRecord, "The message is not compressed")
-	case m.Value == nil:
-		return invalid(KindInvalidRecord, fmt.Sprintf("Found invalid compressed record set with null value (magic = %d)", m.Magic))
-	case codec > LZ4:
-		return invalid(KindUnsupportedCodec, fmt.Sprintf("Magic %d does not support compression type %s", m.Magic, codec))
-	}
-	set, err := opened(codec, m.Magic, m.Value, buf, t)
-	if err != nil {
-		return err
-	}
-	if len(set) == 0 {
-		return invalid(KindInvalidRecord, "Found invalid compressed record set with no inner records")
-	}
-	base := int64(0)
-	if m.Magic == Magic1 && m.Offset != 0 {
-		// librdkafka of that time left the wrapper's offset at 0.
-		last, err := lastMessage(set)
-		if err != nil {
-			return err
-		}
-		base = m.Offset - last
-	}
-	for rest := set; len(rest) > 0; {
-		var entry []byte
-		var magic int8
-		if entry, rest, magic, err = NextEntry(rest); err != nil {
-			return err
-		}
-		if magic != m.Magic {
-			return invalid(KindInvalidRecord, fmt.Sprintf("Compressed message magic %d does not match wrapper magic %d", magic, m.Magic))
-		}
-		inner, err := ParseMessage(entry)
-		if err != nil {
-			return err
-		}
-		if inner.Codec() != None {
-			return invalid(KindInvalidRecord, "Compressed outer record should not have an inner record with a compression attribute set")
-		}
-		inner.Offset += base
-		if m.IsLogAppendTime() {
-			inner.Timestamp = m.Timestamp
-			inner.Attributes |= attrLogAppendTime
-		}
-		if err := visit(&inner); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// lastMessage is the offset of the last message of a set.
-func lastMessage(set []byte) (int64, error) {
-	last := int64(0)
-	for len(set) > 0 {
-		entry, rest, _, err := NextEntry(set)
-		if err != nil {
-			return 0, err
-		}
-		last, set = Batch(entry).BaseOffset(), rest
-	}
-	return last, nil
-}
-
 // opened decompresses src behind buf.
 func opened(codec Codec, magic int8, src, buf []byte, t Transcoder) ([]byte, error) {
 	out, err := t.Decompress(codec, magic, buf, src)
@@ -207,6 +151,32 @@ func AppendMessage(dst []byte, m *Message) []byte {
 	dst = appendMessageBytes(dst, m.Value)
 	sealMessage(dst[start:])
 	return dst
+}
+
+// AppendWrapper appends the wrapper of set, a run of messages of m's magic, to dst. It
+// has m's offset, magic, codec, timestamp and type of timestamps; the key and the value
+// of m are not looked at. The offset is to be that of the last message in set, and those
+// in set, with magic 1, what is left of them without that of the first.
+func (m *Message) AppendWrapper(dst, set []byte, t Transcoder) ([]byte, error) {
+	be := binary.BigEndian
+	start := len(dst)
+	dst = be.AppendUint64(dst, uint64(m.Offset))
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, byte(m.Magic))
+	if m.Magic == Magic0 {
+		dst = append(dst, byte(m.Codec()))
+	} else {
+		dst = append(dst, byte(m.Attributes&(attrCodecMask|attrLogAppendTime)))
+		dst = be.AppendUint64(dst, uint64(m.Timestamp))
+	}
+	dst = append(dst, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0) // no key; the value's length
+	value := len(dst)
+	out, err := t.Compress(m.Codec(), m.Magic, dst, set)
+	if err != nil {
+		return dst[:start], err
+	}
+	be.PutUint32(out[value-4:], uint32(len(out)-value))
+	sealMessage(out[start:])
+	return out, nil
 }
 
 func appendMessageBytes(dst, b []byte) []byte {

@@ -13,6 +13,9 @@ const (
 	Magic2 int8 = 2
 )
 
+// PeekSize is how many bytes Peek needs; no entry is shorter.
+const PeekSize = posMagic + 1
+
 // minLegacyRecord is the least that the length field of a message of magic 0
 // counts: crc, magic, attributes, and the lengths of key and value.
 const minLegacyRecord = 4 + 1 + 1 + 4 + 4
@@ -22,7 +25,7 @@ const minLegacyRecord = 4 + 1 + 1 + 4 + 4
 // is too short to tell or the size cannot be that of an entry of that magic; the
 // entry may still be longer than raw, and the magic one that is not known.
 func Peek(raw []byte) (size int, magic int8, ok bool) {
-	if len(raw) <= posMagic {
+	if len(raw) < PeekSize {
 		return 0, 0, false
 	}
 	length := int(int32(binary.BigEndian.Uint32(raw[posLength:])))
@@ -44,7 +47,7 @@ func Peek(raw []byte) (size int, magic int8, ok bool) {
 func NextEntry(raw []byte) (entry, rest []byte, magic int8, err error) {
 	size, magic, ok := Peek(raw)
 	switch {
-	case len(raw) <= posMagic:
+	case len(raw) < PeekSize:
 		return nil, raw, 0, invalid(KindCorrupt, fmt.Sprintf("%d bytes are too few for a record batch", len(raw)))
 	case magic < Magic0 || magic > Magic2:
 		return nil, raw, magic, invalid(KindCorrupt, fmt.Sprintf("Invalid magic found in record: %d", magic))

@@ -96,7 +96,12 @@ func (u *UpConversion) unwrap(m *Message, b *batcher, res *UpConverted) error {
 		return errProducersTime()
 	}
 	keeping := keeper{Transcoder: u.Transcoder}
-	err := m.Unwrap(&keeping, u.Buffer[:0], b.add)
+	err := m.Unwrap(&keeping, u.Buffer[:0], func(inner *Message) error {
+		if inner.Magic != m.Magic {
+			return invalid(KindInvalidRecord, fmt.Sprintf("Compressed message magic %d does not match wrapper magic %d", inner.Magic, m.Magic))
+		}
+		return b.add(inner)
+	})
 	if cap(keeping.opened) > cap(res.Buffer) {
 		res.Buffer = keeping.opened[:0]
 	}

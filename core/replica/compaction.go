@@ -367,7 +367,7 @@ func (p *Partition) compactionFailed(ctx context.Context, err error, tableBytes 
 func hopeless(err error) bool {
 	_, invalid := record.AsValidationError(err)
 	return invalid || slices.ContainsFunc([]error{
-		core.ErrCorrupt, core.ErrCodec, core.ErrTooLarge, core.ErrUnknownComponent, compact.ErrOldFormat, compact.ErrTableTooSmall,
+		core.ErrCorrupt, core.ErrCodec, core.ErrTooLarge, core.ErrUnknownComponent, compact.ErrTableTooSmall,
 	}, func(target error) bool { return errors.Is(err, target) })
 }
 

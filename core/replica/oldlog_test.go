@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,6 +147,46 @@ func TestLogOfAnOldKafkaAgain(t *testing.T) {
 		}
 		if err := m.Close(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// What an old Kafka has left of a compacted topic is compacted like the rest: of a key
+// whose newest record is a batch's, no message stays.
+func TestLogOfAnOldKafkaIsCompacted(t *testing.T) {
+	t.Parallel()
+	at := newClock().Now().UnixMilli() - 10_000
+	for magic := range int8(2) {
+		st, want := oldLog(t, magic, at)
+		m := start(t, setup{storage: st, topic: compactedTopic(), change: func(o *replica.Options) {
+			o.Compressors, o.Cleaner = codecs(t), cleanerSettings
+		}})
+		p := m.lead(1)
+		writeKeys(t, p, "a b c d e") // more than a segment
+		m.Compact(t.Context())
+		res, err := p.Fetch(t.Context(), replica.FetchRequest{LeaderEpoch: -1, LastFetchedEpoch: -1, MaxBytes: 1 << 20, ReplicaID: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := make([]byte, res.Slice.Len())
+		if _, err := res.Slice.ReadAt(raw, 0); err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Slice.Close()
+		b, err := record.Raise(raw[:record.LogOverhead+int(binary.BigEndian.Uint32(raw[8:]))], codecs(t).Transcoder(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := record.NewReader(b, b.Payload())
+		newest := want[len(want)-1]
+		if !r.Next() || b.Count() != 1 || r.Offset() != newest.Offset || r.Timestamp() != newest.Timestamp || string(r.View().Value) != newest.Value {
+			t.Errorf("magic %d: the log begins with %d records from offset %d on; want %+v alone", magic, b.Count(), b.BaseOffset(), newest)
+		}
+		if first, end := p.Bounds(); first != 0 || end != 45 {
+			t.Errorf("magic %d: the log has %d to %d", magic, first, end)
+		}
+		if s := m.Compaction(); s.Rounds != 1 || s.Failed != 0 || s.UncleanableLogs != 0 || s.Reclaimed <= 0 {
+			t.Errorf("magic %d: %+v", magic, s)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -122,6 +123,9 @@ func (f osFile) Sync() error {
 	}
 	return nil
 }
+
+// SetModified implements File.
+func (f osFile) SetModified(t time.Time) error { return os.Chtimes(f.Name(), time.Time{}, t) }
 
 // Allocate implements File.
 func (f osFile) Allocate(off, n int64) error {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 var (
@@ -85,6 +86,10 @@ type File interface {
 	Allocate(off, n int64) error
 	// Sync makes the file's bytes and size durable.
 	Sync() error
+	// SetModified sets the time of the last change that Stat answers, until the next
+	// change; a zero t leaves it. The file must still have the name that it was opened
+	// with. A power cut may undo it.
+	SetModified(t time.Time) error
 	// Map maps n bytes from off, a multiple of PageSize. The range may end beyond the
 	// file, but only what the file has may be touched. The mapping does not need the
 	// file to stay open.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/internal/vfs"
 )
@@ -149,5 +150,22 @@ func TestWriteFile(t *testing.T) {
 	u, err := vfs.OS{}.DiskUsage(dir)
 	if err != nil || u.Total <= 0 || u.Usable > u.Total {
 		t.Fatalf("got %+v, %v", u, err)
+	}
+}
+
+func TestSetModified(t *testing.T) {
+	t.Parallel()
+	name, old := filepath.Join(t.TempDir(), "f"), time.UnixMilli(1_400_000_000_123)
+	f := create(t, name)
+	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []time.Time{old, {}} { // zero leaves it
+		if err := f.SetModified(at); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := (vfs.OS{}).Stat(name); err != nil || !st.ModTime().Equal(old) {
+			t.Errorf("after %v: %v, %v", at, st.ModTime(), err)
+		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // header is what the log needs to know of a batch. Batches of the formats before
-// v2, which an old Kafka may have left on disk, are understood as far as finding
-// and keeping them goes.
+// v2, which an old Kafka may have left on disk, are understood as far as finding,
+// keeping and replacing them goes.
 type header struct {
 	base, last     int64 // offsets; alike before v2, where only the last is known
 	size           int64 // of the whole batch in bytes

@@ -69,19 +69,19 @@ func (r *replacement) Append(_ context.Context, b record.Batches) error {
 	if r.done {
 		return r.l.fail(doing, core.ErrClosed)
 	}
-	next, rest := r.r.next, b
-	for len(rest) > 0 {
-		batch, tail, ok := rest.Next()
+	next := r.r.next
+	for rest := b; len(rest) > 0; {
+		h, ok := decodeHeader(rest)
 		switch {
-		case !ok:
-			return r.l.fail(doing, fmt.Errorf("%d bytes that are not a whole batch: %w", len(rest), core.ErrCorrupt))
-		case batch.BaseOffset() < next || batch.LastOffsetDelta() < 0 || batch.NextOffset() > r.to:
+		case !ok || h.size > int64(len(rest)):
+			return r.l.fail(doing, fmt.Errorf("%d bytes that do not begin with a whole batch: %w", len(rest), core.ErrCorrupt))
+		case h.base < next || h.next() > r.to:
 			return r.l.fail(doing, fmt.Errorf("batch of offsets %d to %d where %d to %d are due: %w",
-				batch.BaseOffset(), batch.LastOffset(), next, r.to-1, core.ErrOffsetOutOfRange))
-		case batch.LastOffset()-r.r.base > math.MaxInt32:
-			return r.l.fail(doing, fmt.Errorf("offset %d in a segment from %d on: %w", batch.LastOffset(), r.r.base, core.ErrTooLarge))
+				h.base, h.last, next, r.to-1, core.ErrOffsetOutOfRange))
+		case h.last-r.r.base > math.MaxInt32:
+			return r.l.fail(doing, fmt.Errorf("offset %d in a segment from %d on: %w", h.last, r.r.base, core.ErrTooLarge))
 		}
-		next, rest = batch.NextOffset(), tail
+		next, rest = h.next(), rest[h.size:]
 	}
 	if r.r.size+int64(len(b)) > math.MaxInt32 {
 		return r.l.fail(doing, fmt.Errorf("segment of more than %d bytes: %w", math.MaxInt32, core.ErrTooLarge))
@@ -89,11 +89,10 @@ func (r *replacement) Append(_ context.Context, b record.Batches) error {
 	if _, err := r.log.WriteAt(b, r.r.size); err != nil {
 		return r.l.broken(doing, err)
 	}
-	for rest = b; len(rest) > 0; {
-		batch, tail, _ := rest.Next()
-		h, _ := decodeHeader(batch)
+	for rest := b; len(rest) > 0; {
+		h, _ := decodeHeader(rest)
 		r.r.add(&h)
-		rest = tail
+		rest = rest[h.size:]
 	}
 	return nil
 }
@@ -109,6 +108,7 @@ func (r *replacement) Commit(context.Context) error {
 	if err := l.usable(doing); err != nil {
 		return err
 	}
+	r.r.st.touched = l.stats(r.old[len(r.old)-1]).touched
 	if err := r.write(); err != nil {
 		return l.broken(doing, err)
 	}
@@ -116,8 +116,6 @@ func (r *replacement) Commit(context.Context) error {
 	if err := l.syncIndexes(r.to); err != nil {
 		return err
 	}
-	last := r.old[len(r.old)-1]
-	touched := l.stats(last).touched
 	if err := l.lockWrite(doing); err != nil {
 		return err
 	}
@@ -126,7 +124,6 @@ func (r *replacement) Commit(context.Context) error {
 	if i < 0 {
 		return l.fail(doing, core.ErrChanged)
 	}
-	r.r.st.touched = touched
 	if err := r.swap(i); err != nil {
 		return l.broken(doing, err)
 	}
@@ -138,6 +135,7 @@ func (r *replacement) write() error {
 	fs := r.l.st.fs
 	r.r.finish()
 	err := errors.Join(
+		r.log.SetModified(r.r.st.touched), // what it holds is as old as it was
 		r.log.Sync(),
 		overwrite(fs, r.path+indexSuffix+cleanedSuffix, r.r.offsets),
 		overwrite(fs, r.path+timeSuffix+cleanedSuffix, r.r.times),

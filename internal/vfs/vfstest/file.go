@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/millrace/millrace/internal/vfs"
 )
@@ -162,6 +163,18 @@ func (f *file) Sync() error {
 	}
 	defer f.d.mu.Unlock()
 	f.n.sync()
+	return nil
+}
+
+// SetModified implements vfs.File.
+func (f *file) SetModified(t time.Time) error {
+	if err := f.enter("utimensat", false); err != nil {
+		return err
+	}
+	defer f.d.mu.Unlock()
+	if !t.IsZero() {
+		f.n.mtime = t
+	}
 	return nil
 }
 
