@@ -223,6 +223,9 @@ func alterConfigs(ctx context.Context, adm *kadm.Client, r *resource, changes []
 	if err != nil {
 		return fmt.Errorf("alter settings: %w", err)
 	}
+	if len(resps) == 0 {
+		return fmt.Errorf("alter settings: %w", errLeftOut)
+	}
 	var errs []error
 	for _, resp := range resps {
 		if resp.Err != nil {

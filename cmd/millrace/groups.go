@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -73,6 +74,22 @@ func listGroups(ctx context.Context, cl *kgo.Client, states, types []string) ([]
 	return groups, errors.Join(errs...)
 }
 
+// What groups can be, by Kafka's names; a broker may know fewer.
+const (
+	groupStates = "Stable, Empty, PreparingRebalance, CompletingRebalance, Dead, Assigning, Reconciling, NotReady"
+	groupTypes  = "classic, consumer, share, streams"
+)
+
+// oneOf refuses values of a flag that no broker knows, and would answer with nothing.
+func oneOf(flag string, values []string, known string) error {
+	for _, v := range values {
+		if !slices.ContainsFunc(strings.Split(known, ", "), func(k string) bool { return strings.EqualFold(k, v) }) {
+			return usagef("--%s %s: want some of %s", flag, v, known)
+		}
+	}
+	return nil
+}
+
 func groupsList(io streams, conn *connection) *cobra.Command {
 	var (
 		states, types []string
@@ -81,6 +98,9 @@ func groupsList(io streams, conn *connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List groups", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(oneOf("state", states, groupStates), oneOf("type", types, groupTypes)); err != nil {
+				return err
+			}
 			return withClient(cmd.Context(), conn, func(ctx context.Context, cl *kgo.Client, _ *kadm.Client) error {
 				groups, err := listGroups(ctx, cl, states, types)
 				switch {
@@ -107,8 +127,8 @@ func groupsList(io streams, conn *connection) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&states, "state", nil, "only groups in these states: Stable, Empty, PreparingRebalance, CompletingRebalance, Dead, Assigning, Reconciling")
-	f.StringSliceVar(&types, "type", nil, "only groups of these types: classic, consumer")
+	f.StringSliceVar(&states, "state", nil, "only groups in these states: "+groupStates)
+	f.StringSliceVar(&types, "type", nil, "only groups of these types: "+groupTypes)
 	f.BoolVarP(&long, "long", "l", false, "print type, state, protocol and coordinator too")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -119,20 +139,6 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// withClient is withAdmin with the client below, for requests that kadm does not have.
-func withClient(ctx context.Context, conn *connection, f func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error) error {
-	cl, err := conn.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(ctx, conn.timeout)
-	defer cancel()
-	adm := kadm.NewClient(cl)
-	adm.SetTimeoutMillis(int32(conn.timeout.Milliseconds()))
-	return f(ctx, cl, adm)
 }
 
 // topicFlag reads TOPIC or TOPIC:0,1,2; no partitions are all of them.
@@ -170,7 +176,8 @@ func withPartitions(ctx context.Context, adm *kadm.Client, set kadm.TopicsSet) (
 	}
 	out := kadm.TopicsSet{}
 	var errs []error
-	for topic, partitions := range set {
+	for _, topic := range slices.Sorted(maps.Keys(set)) {
+		partitions := set[topic]
 		d := details[topic]
 		if d.Err != nil {
 			errs = append(errs, brokerError("topic "+topic, d.Err, ""))
@@ -179,7 +186,7 @@ func withPartitions(ctx context.Context, adm *kadm.Client, set kadm.TopicsSet) (
 		if len(partitions) == 0 {
 			out.Add(topic, d.Partitions.Numbers()...)
 		}
-		for p := range partitions {
+		for _, p := range slices.Sorted(maps.Keys(partitions)) {
 			if _, ok := d.Partitions[p]; !ok {
 				errs = append(errs, usagef("--topic %s:%d: topic %s has partitions 0 to %d", topic, p, topic, len(d.Partitions)-1))
 				continue
@@ -188,6 +195,26 @@ func withPartitions(ctx context.Context, adm *kadm.Client, set kadm.TopicsSet) (
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// coordinatorPause is how long to wait before a coordinator is looked for again.
+const coordinatorPause = 100 * time.Millisecond
+
+// awaitCoordinators waits until groups have coordinators: the first group of a cluster
+// brings the topic of all groups into being, which may take longer than a broker lets a
+// request wait.
+func awaitCoordinators(ctx context.Context, adm *kadm.Client, names []string) error {
+	for {
+		found := adm.FindGroupCoordinators(ctx, names...)
+		if !errors.Is(found.Error(), kerr.CoordinatorNotAvailable) {
+			return nil // any other error comes again, from what is asked of the coordinator
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("find the coordinator of group %s: %w", names[0], found.Error())
+		case <-time.After(coordinatorPause):
+		}
+	}
 }
 
 // groupError says what is to be done about the errors that groups have.
@@ -210,25 +237,21 @@ func groupsDelete(io streams, conn *connection) *cobra.Command {
 		Use: "delete GROUP...", Short: "Delete groups that have no members, with their committed offsets", Args: atLeastOne("GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdmin(cmd.Context(), conn, func(ctx context.Context, adm *kadm.Client) error {
-				resps, err := adm.DeleteGroups(ctx, args...)
-				if err != nil && len(resps) == 0 {
-					return fmt.Errorf("delete groups: %w", err)
+				if err := awaitCoordinators(ctx, adm, args); err != nil {
+					return err
 				}
-				var errs []error
-				for _, name := range args {
-					r, ok := resps[name]
+				resps, err := adm.DeleteGroups(ctx, args...)
+				return eachAnswer("group", args, resps, err, func(name string, r kadm.DeleteGroupResponse) error {
 					switch {
-					case !ok:
-						errs = append(errs, fmt.Errorf("group %s: its coordinator did not answer: %w", name, err))
 					case r.Err == nil:
 						fmt.Fprintf(io.out, "Deleted group %s.\n", name)
 					case ifExists && errors.Is(r.Err, kerr.GroupIDNotFound):
 						fmt.Fprintf(io.out, "Group %s does not exist.\n", name)
 					default:
-						errs = append(errs, groupError(name, r.Err))
+						return groupError(name, r.Err)
 					}
-				}
-				return errors.Join(errs...)
+					return nil
+				})
 			})
 		},
 	}
@@ -260,13 +283,16 @@ func groupsDeleteOffsets(io streams, conn *connection) *cobra.Command {
 // deleteOffsets does not look the topics up: they may be gone. Whole topics are those
 // of which the group has committed something.
 func deleteOffsets(ctx context.Context, io streams, adm *kadm.Client, name string, set kadm.TopicsSet) error {
+	if err := awaitCoordinators(ctx, adm, []string{name}); err != nil {
+		return err
+	}
 	committed, err := adm.FetchOffsets(ctx, name)
 	if err != nil {
 		return groupError(name, err)
 	}
 	var errs []error
-	for topic, partitions := range set {
-		if len(partitions) > 0 {
+	for _, topic := range slices.Sorted(maps.Keys(set)) {
+		if len(set[topic]) > 0 {
 			continue
 		}
 		if len(committed[topic]) == 0 {
@@ -283,9 +309,13 @@ func deleteOffsets(ctx context.Context, io streams, adm *kadm.Client, name strin
 	if err != nil {
 		return groupError(name, err)
 	}
-	for _, topic := range slices.Sorted(maps.Keys(resps)) {
-		for _, p := range slices.Sorted(maps.Keys(resps[topic])) {
-			if err := resps[topic][p]; err != nil {
+	for _, topic := range slices.Sorted(maps.Keys(set)) {
+		for _, p := range slices.Sorted(maps.Keys(set[topic])) {
+			err, ok := resps[topic][p]
+			if !ok {
+				err = errLeftOut
+			}
+			if err != nil {
 				errs = append(errs, fmt.Errorf("%s-%d: %w", topic, p, groupError(name, err)))
 				continue
 			}

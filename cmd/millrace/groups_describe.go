@@ -107,32 +107,30 @@ func describeGroups(ctx context.Context, cl *kgo.Client, adm *kadm.Client, names
 			continue
 		}
 		v, err := describeGroup(ctx, adm, g)
-		if err != nil {
-			errs = append(errs, groupError(name, err))
-			continue
-		}
+		errs = append(errs, err)
 		views = append(views, v)
 	}
 	return views, errors.Join(errs...)
 }
 
+// describeGroup shows what is known of a group also where it fails.
 func describeGroup(ctx context.Context, adm *kadm.Client, g listedGroup) (groupView, error) {
 	v := groupView{Group: g.Group, Type: g.Type, State: g.State, Protocol: g.Protocol, Coordinator: g.Coordinator, Members: []memberView{}, Offsets: []groupOffsets{}}
 	describe := describeClassic
 	if strings.EqualFold(g.Type, "consumer") {
 		describe = describeConsumer
 	}
-	if err := describe(ctx, adm, &v); err != nil {
-		return v, err
+	var errs []error
+	note := func(err error) {
+		if err != nil {
+			errs = append(errs, groupError(g.Group, err))
+		}
 	}
+	note(describe(ctx, adm, &v))
 	committed, err := adm.FetchOffsets(ctx, g.Group)
-	if err != nil {
-		return v, err
-	}
-	if err := committed.Error(); err != nil {
-		return v, err
-	}
-	return v, v.addOffsets(ctx, adm, committed)
+	note(cmp.Or(err, committed.Error()))
+	note(v.addOffsets(ctx, adm, committed))
+	return v, errors.Join(errs...)
 }
 
 // describeClassic fills in the members of a group of the classic protocol.
@@ -206,15 +204,13 @@ func (v *groupView) addOffsets(ctx context.Context, adm *kadm.Client, committed 
 			}
 		}
 	}
-	var starts, ends kadm.ListedOffsets
+	var (
+		starts, ends     kadm.ListedOffsets
+		startErr, endErr error
+	)
 	if topics := places.Topics(); len(topics) > 0 {
-		var err error
-		if starts, err = adm.ListStartOffsets(ctx, topics...); err != nil {
-			return fmt.Errorf("find where the logs begin: %w", err)
-		}
-		if ends, err = adm.ListEndOffsets(ctx, topics...); err != nil {
-			return fmt.Errorf("find where the logs end: %w", err)
-		}
+		starts, startErr = adm.ListStartOffsets(ctx, topics...)
+		ends, endErr = adm.ListEndOffsets(ctx, topics...)
 	}
 	for topic, partitions := range places {
 		for p := range partitions {
@@ -232,6 +228,9 @@ func (v *groupView) addOffsets(ctx context.Context, adm *kadm.Client, committed 
 	slices.SortFunc(v.Offsets, func(a, b groupOffsets) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
+	if err := cmp.Or(startErr, endErr); err != nil {
+		return fmt.Errorf("find where the logs begin and end: %w", err)
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	stdio "io"
 	"maps"
 	"os"
 	"slices"
@@ -156,7 +157,12 @@ func (r *resetFlags) run(ctx context.Context, io streams, cl *kgo.Client, adm *k
 		states[g.Group] = g
 	}
 	if r.allGroups {
-		names = slices.Sorted(maps.Keys(states))
+		if names = slices.Sorted(maps.Keys(states)); len(names) == 0 {
+			return errNoGroups
+		}
+	}
+	if err := awaitCoordinators(ctx, adm, names); err != nil {
+		return err
 	}
 	var from map[string]kadm.Offsets
 	if r.file != "" {
@@ -184,11 +190,17 @@ func (r *resetFlags) run(ctx context.Context, io streams, cl *kgo.Client, adm *k
 		}
 		plan = append(plan, p...)
 	}
+	failed := errors.Join(errs...)
+	if len(plan) == 0 && failed != nil {
+		return failed
+	}
 	if err := r.print(io, plan, len(names) > 1); err != nil {
 		return err
 	}
-	return errors.Join(errs...)
+	return failed
 }
+
+var errNoGroups = errors.New("the cluster has no groups: name one, which is made")
 
 // resettable refuses a group that has members, whose consumers would not notice.
 func resettable(ctx context.Context, adm *kadm.Client, name string, states map[string]listedGroup) error {
@@ -213,6 +225,9 @@ func resettable(ctx context.Context, adm *kadm.Client, name string, states map[s
 // plan finds the new offsets of one group.
 func (r *resetFlags) plan(ctx context.Context, io streams, adm *kadm.Client, name string, scope kadm.TopicsSet, s strategy, from kadm.Offsets) ([]planned, error) {
 	committed, err := adm.FetchOffsets(ctx, name)
+	if err == nil {
+		err = committed.Error() // what is not known is not nothing
+	}
 	if err != nil {
 		return nil, groupError(name, err)
 	}
@@ -244,7 +259,7 @@ func (r *resetFlags) plan(ctx context.Context, io streams, adm *kadm.Client, nam
 	for topic, partitions := range scope {
 		for p := range partitions {
 			old := int64(-1)
-			if c, ok := committed.Lookup(topic, p); ok && c.Err == nil {
+			if c, ok := committed.Lookup(topic, p); ok {
 				old = c.At
 			}
 			want, _ := from.Lookup(topic, p)
@@ -346,30 +361,33 @@ func readPlan(io streams, path string, groups []string) (map[string]kadm.Offsets
 	}
 	lines := csv.NewReader(in)
 	lines.FieldsPerRecord, lines.TrimLeadingSpace, lines.Comment = -1, true, '#'
-	records, err := lines.ReadAll()
-	if err != nil {
-		return nil, usagef("--from-file %s: %w", path, err)
-	}
 	out := map[string]kadm.Offsets{}
-	for i, rec := range records {
+	for {
+		rec, err := lines.Read()
+		if errors.Is(err, stdio.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, usagef("--from-file %s: %w", path, err)
+		}
+		line, _ := lines.FieldPos(0)
 		group := groups[0]
 		switch {
 		case len(rec) == 4:
 			group, rec = rec[0], rec[1:]
 		case len(rec) != 3 || len(groups) > 1:
-			return nil, usagef("--from-file %s, line %d: want TOPIC,PARTITION,OFFSET, and GROUP in front when there are several groups", path, i+1)
+			return nil, usagef("--from-file %s, line %d: want TOPIC,PARTITION,OFFSET, and GROUP in front when there are several groups", path, line)
 		}
 		partition, errP := strconv.ParseInt(rec[1], 10, 32)
 		at, errO := strconv.ParseInt(rec[2], 10, 64)
 		if errP != nil || errO != nil || partition < 0 || at < 0 {
-			return nil, usagef("--from-file %s, line %d: %s,%s is no partition and offset", path, i+1, rec[1], rec[2])
+			return nil, usagef("--from-file %s, line %d: %s,%s is no partition and offset", path, line, rec[1], rec[2])
 		}
 		if !slices.Contains(groups, group) {
-			return nil, usagef("--from-file %s, line %d: group %s is not among those that were named", path, i+1, group)
+			return nil, usagef("--from-file %s, line %d: group %s is not among those that were named", path, line, group)
 		}
 		offsets := out[group]
 		offsets.AddOffset(rec[0], int32(partition), at, -1)
 		out[group] = offsets
 	}
-	return out, nil
 }

@@ -40,9 +40,6 @@ func (s strategy) bounds(ctx context.Context, adm *kadm.Client, scope kadm.Topic
 	return b, nil
 }
 
-// errLeftOut is an answer that does not name what was asked for.
-var errLeftOut = errors.New("the answer leaves it out")
-
 var errNotCommitted = errors.New("nothing is committed, so there is nothing to shift: use another strategy for it")
 
 // target is the new offset of a partition, within what its log has; clamped says so

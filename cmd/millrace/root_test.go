@@ -45,6 +45,8 @@ func TestUsage(t *testing.T) {
 		"dump-log --files x":                        "the files are arguments: millrace dump-log FILE|DIR...",
 		"config alter --entity-type topics":         "use --topic, --broker or --broker-defaults",
 		"config alter --topic t --add-config a=b":   "use --set",
+		"groups list --state bogus":                 "--state bogus: want some of Stable, ",
+		"groups list --type Classic,bogus":          "--type bogus",
 		"--override a=b":                            "millrace server --override",
 	} {
 		args := strings.Fields(line)
