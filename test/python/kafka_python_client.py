@@ -1,4 +1,4 @@
-"""kafka-python 2.3, for the tests of test/clients: see child.py."""
+"""kafka-python 3.0, for the tests of test/clients: see child.py."""
 
 import sys
 import time
