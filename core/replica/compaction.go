@@ -450,7 +450,10 @@ func (p *Partition) forgetAborted(ctx context.Context, markers []int64) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
 		}
-		stored[base], _ = parseTxnIndex(data) // one that is damaged differs, and is written anew
+		if stored[base], err = parseTxnIndex(data); err != nil {
+			// It differs from what it should be, and is written anew.
+			p.m.log.Warn("an index of aborted transactions is damaged, and is written anew", "partition", p.tp.String(), "file", name, "error", err)
+		}
 	}
 	slices.SortFunc(left, func(x, y abortedTxn) int { return cmp.Compare(x.last, y.last) })
 	p.aborted.Store(&left)

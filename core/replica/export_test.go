@@ -6,3 +6,11 @@ func (p *Partition) Flushing() bool {
 	defer p.mu.Unlock()
 	return p.flushing
 }
+
+// CompactionPaused reports whether no round of compaction may begin because the log is
+// being moved.
+func (p *Partition) CompactionPaused() bool {
+	p.clean.mu.Lock()
+	defer p.clean.mu.Unlock()
+	return p.clean.paused
+}

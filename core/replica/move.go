@@ -95,11 +95,8 @@ func (mv *move) giveUp() {
 	}
 	v := &mv.m.mover
 	v.forget(mv)
-	v.mu.Lock()
-	v.idle[mv.tp], v.dropped[mv.tp] = mv.dir, true
-	v.mu.Unlock()
-	if err := v.drop(context.WithoutCancel(mv.ctx), mv.tp); err != nil {
-		mv.m.log.Warn("a future log stays until its directory is back", "partition", mv.tp.String(), "dir", mv.dir, "error", err)
+	if err := v.discard(context.WithoutCancel(mv.ctx), mv); err != nil {
+		mv.m.log.Warn("a future log stays until it can be deleted", "partition", mv.tp.String(), "dir", mv.dir, "error", err)
 	}
 }
 

@@ -115,7 +115,7 @@ func (mv *move) swap(ctx context.Context, p *Partition) error {
 	if lost != nil {
 		// Whatever is left of the two logs is left to be looked at.
 		mv.over = true
-		mv.m.mover.forget(mv)
+		mv.m.mover.leave(mv)
 		p.offline(errors.Join(lost, err), true)
 		return lost
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,8 +21,8 @@ import (
 // faster than it is copied does not hold the others up. They end when nothing is left
 // to move.
 //
-// While there is a future log of a partition, the current one is not compacted: what
-// was copied before a tombstone has gone would come back without it.
+// While a future log of a partition is filled, or is to be, the current one is not
+// compacted: what was copied before a tombstone has gone would come back without it.
 type mover struct {
 	m        *Manager
 	throttle *compact.Throttle
@@ -120,7 +121,7 @@ func (m *Manager) alterDir(ctx context.Context, dirs []core.Dir, w DirWish) erro
 		}
 	}
 	if p.dir() == w.Dir {
-		return nil
+		return v.drop(ctx, w.TopicPartition) // what is left of an earlier move
 	}
 	for _, d := range dirs {
 		if d.Err != nil {
@@ -184,22 +185,23 @@ func (v *mover) found(id core.LogID) {
 	v.idle[id.TopicPartition] = id.Dir
 }
 
-// hold keeps partitions that have a future log, filled or not, from being compacted
-// until resume. Nobody knows the partitions yet.
+// hold keeps partitions that are moved, or will be, from being compacted until resume.
+// Nobody knows the partitions yet.
 func (v *mover) hold(parts []*Partition) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, p := range parts {
-		if v.hasFuture(p.tp) {
+		if v.moving(p.tp) {
 			p.clean.pause() // no round has begun
 		}
 	}
 }
 
-// hasFuture reports whether there is a future log. mu is held.
-func (v *mover) hasFuture(tp core.TopicPartition) bool {
+// moving reports whether there is a future log that somebody fills, or will. mu is
+// held.
+func (v *mover) moving(tp core.TopicPartition) bool {
 	_, idle := v.idle[tp]
-	return idle || v.moves[tp] != nil
+	return idle && !v.dropped[tp] || v.moves[tp] != nil
 }
 
 // publish replaces the table as Manager.publish does, by partitions that hold has seen.
@@ -210,7 +212,7 @@ func (v *mover) publish(in []*Partition) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, p := range in {
-		if !v.hasFuture(p.tp) {
+		if !v.moving(p.tp) {
 			p.clean.resume() // it may have ended between the two, and resumed the old one
 		}
 	}
@@ -328,17 +330,61 @@ func (v *mover) forget(mv *move) {
 	v.queue = slices.DeleteFunc(v.queue, func(q *move) bool { return q == mv })
 }
 
+// leave is forget for a move with which somebody may go on once the partition is back.
+func (v *mover) leave(mv *move) {
+	v.forget(mv)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.idle[mv.tp] = mv.dir
+}
+
 // abandon gives a move up and deletes the future log. A log that cannot be deleted is
-// tried again when its directory is back.
+// tried again later.
 func (v *mover) abandon(ctx context.Context, mv *move) error {
 	v.forget(mv)
 	if mv.stop() {
 		return nil // it was over
 	}
+	return v.discard(ctx, mv)
+}
+
+// discard deletes the future log of a move that is over. Nobody goes on with it, so
+// that the log may be compacted even while the future one cannot be deleted.
+func (v *mover) discard(ctx context.Context, mv *move) error {
 	v.mu.Lock()
 	v.idle[mv.tp], v.dropped[mv.tp] = mv.dir, true
 	v.mu.Unlock()
+	if p, ok := v.m.Partition(mv.tp.Topic, mv.tp.Partition); ok {
+		p.clean.resume()
+	}
 	return v.drop(ctx, mv.tp)
+}
+
+// hasLeft reports whether there is something for dropLeft to do.
+func (v *mover) hasLeft() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.dropped) > 0
+}
+
+// dropLeft deletes the future logs that could not be deleted before, in directories
+// that work. admin is held.
+func (v *mover) dropLeft(ctx context.Context) {
+	v.mu.Lock()
+	left := maps.Clone(v.dropped)
+	v.mu.Unlock()
+	dirs, err := v.m.o.Storage.Dirs(ctx)
+	if err != nil {
+		return // tried again
+	}
+	for tp := range left {
+		v.mu.Lock()
+		dir := v.idle[tp]
+		v.mu.Unlock()
+		if slices.ContainsFunc(dirs, func(d core.Dir) bool { return d.Path == dir && d.Err == nil }) {
+			_ = v.drop(ctx, tp) // it was told of before, and is tried again
+		}
+	}
 }
 
 // drop deletes a future log that nobody fills, if there is one.

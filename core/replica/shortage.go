@@ -50,8 +50,14 @@ func (p *Partition) waitForMore(ctx context.Context, why error) bool {
 	}
 }
 
-// retryShort opens the logs, and takes on the roles, that a shortage has kept from it.
+// retryShort opens the logs, and takes on the roles, that a shortage has kept from it,
+// and deletes what could not be deleted.
 func (m *Manager) retryShort(ctx context.Context) {
+	if m.mover.hasLeft() {
+		m.admin.Lock()
+		m.mover.dropLeft(ctx)
+		m.admin.Unlock()
+	}
 	if !m.shortage.unready.Swap(false) {
 		return
 	}

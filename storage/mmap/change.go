@@ -1,6 +1,7 @@
 package mmap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,16 +40,20 @@ func (l *Log) resume(seg *segment, f *files, cfg *core.LogConfig, closed bool) (
 		next int64
 		st   stats
 		last place
-		ok   bool
+		why  error // not to trust the indexes
 		err  error
 	)
-	if !closed || seg.indexesWhole(int64(cfg.IndexBytes)) {
-		next, st, last, ok, err = seg.tail(f, walk, closed)
+	if closed {
+		why = seg.indexesWhole(int64(cfg.IndexBytes))
+	}
+	if why == nil {
+		next, st, last, why, err = seg.tail(f, walk, closed)
 	}
 	if err != nil {
 		return writer{}, err
 	}
-	if !ok {
+	if why != nil {
+		l.distrusted(seg, why)
 		r, err := l.rebuild(seg, f, walk, cfg)
 		if err != nil {
 			return writer{}, err
@@ -62,8 +67,8 @@ func (l *Log) resume(seg *segment, f *files, cfg *core.LogConfig, closed bool) (
 		if err != nil {
 			return writer{}, err
 		}
-		if next, st, last, ok, err = seg.tail(f, walk, false); err != nil || !ok {
-			return writer{}, errors.Join(errBroken(seg.path+logSuffix, 0), err)
+		if next, st, last, why, err = seg.tail(f, walk, false); err != nil || why != nil {
+			return writer{}, errors.Join(errBroken(seg.path+logSuffix, 0), cmp.Or(err, why))
 		}
 	}
 	w := writer{seg: seg, f: f, size: seg.size.Load(), st: st, since: seg.size.Load(), lastTS: -1}
@@ -295,6 +300,7 @@ func (l *Log) cutPoint(seg *segment, offset int64) (pos, end int64, err error) {
 		return 0, 0, err
 	}
 	if err != nil {
+		l.st.log.Warn("an index does not match the log; the log is read from the segment's start", "segment", seg.path, "error", err)
 		from = place{}
 	}
 	pos, _, prev, ok, err := walk.seek(int64(from.pos), offset)

@@ -94,9 +94,9 @@ func FuzzIndex(f *testing.F) {
 		if c, err := s.findTimestamp(fs, w, 1000+offset, 0, 10); err == nil && c.Slice != nil && c.First > 9 {
 			t.Fatalf("timestamp led to %+v", c)
 		}
-		next, st, _, ok, err := s.tail(fs, w, true)
-		if err != nil || ok && (next != 10 || st.maxTS != 1009) {
-			t.Fatalf("tail %d %+v %v %v", next, st, ok, err)
+		next, st, _, why, err := s.tail(fs, w, true)
+		if err != nil || why == nil && (next != 10 || st.maxTS != 1009) {
+			t.Fatalf("tail %d %+v %v %v", next, st, why, err)
 		}
 	})
 }

@@ -46,12 +46,18 @@ func (s *Storage) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (
 	if err != nil {
 		return nil, core.Recovered{}, fmt.Errorf("open log %s: %w", id.TopicPartition, err)
 	}
+	defer s.opens.Done()
+	ctx, cancel := s.untilClosed(ctx)
 	l, rec, err := s.openEntry(ctx, e, id, cfg, created)
+	cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil && s.closed {
-		// The storage was closed meanwhile, and has not waited for this log.
-		err = errors.Join(core.ErrClosed, l.abandon())
+	if s.closed {
+		// The storage waits for this call, but does not want the log any more.
+		if err == nil {
+			err = l.abandon()
+		}
+		err = errors.Join(core.ErrClosed, err)
 	}
 	if err != nil {
 		e.opening, e.settled = false, false // what was begun may be on disk or not
@@ -63,6 +69,16 @@ func (s *Storage) Open(ctx context.Context, id core.LogID, cfg core.LogConfig) (
 	e.open, e.settled, e.unmade = l, false, false
 	rec.Created = created
 	return l, rec, nil
+}
+
+// untilClosed is a context that ends with the storage, too. The caller ends it.
+func (s *Storage) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // unmake removes what is left of a log that could not be made. As long as it is there
@@ -122,6 +138,7 @@ func (s *Storage) reserve(id core.LogID, cfg core.LogConfig) (e *logEntry, creat
 	}
 	created = created || e.unmade
 	e.opening = true
+	s.opens.Add(1)
 	e.delay = int64(cfg.DeleteDelay)
 	return e, created, nil
 }
@@ -209,7 +226,7 @@ func (e *logEntry) failure(err error) error {
 		return err
 	}
 	e.distrust(e.dd.st.fs)
-	e.dd.reportError(err)
+	e.dd.doubt() // one bad file is no bad directory
 	return fmt.Errorf("%w: %w", core.ErrStorage, err)
 }
 
@@ -281,7 +298,10 @@ func (s *Storage) discard(e *logEntry) error {
 	gone := e.gone
 	if gone == "" {
 		gone = filepath.Join(e.dd.path, uniqueDirName(e.tp, deleteDir))
-		if err := s.fs.Rename(e.dir, gone); err != nil {
+		err := s.fs.Rename(e.dir, gone)
+		// What could not be made may have been removed, but not durably.
+		removed := e.unmade && errors.Is(err, os.ErrNotExist) && e.dd.lock.Held() == nil
+		if err != nil && !removed {
 			return err
 		}
 		e.gone = gone

@@ -1,6 +1,7 @@
 package mmap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sort"
@@ -217,12 +218,12 @@ func (l *Log) stats(s *segment) stats {
 	defer func() { _ = f.release() }() // only read from
 	w := l.st.walker()
 	defer l.st.release(w)
-	next, st, _, ok, err := s.tail(f, w, true)
-	if err != nil || !ok {
-		next, st, ok = l.walkStats(s, f, w)
-	}
-	if !ok {
-		return noStats()
+	next, st, _, why, err := s.tail(f, w, true)
+	if why = cmp.Or(err, why); why != nil {
+		var ok bool
+		if next, st, ok = l.walkStats(s, f, w, why); !ok {
+			return noStats()
+		}
 	}
 	if info, err := s.fs.Stat(s.path + logSuffix); err == nil {
 		st.touched = info.ModTime()
@@ -238,13 +239,17 @@ func (l *Log) stats(s *segment) stats {
 
 // walkStats is for a closed segment whose indexes cannot be trusted: they are made
 // anew.
-func (l *Log) walkStats(s *segment, f *files, w *walker) (next int64, st stats, ok bool) {
-	r, err := l.reindex(s, f, w)
+func (l *Log) walkStats(s *segment, f *files, w *walker, why error) (next int64, st stats, ok bool) {
+	r, err := l.reindex(s, f, w, why)
 	if err != nil {
 		l.st.log.Error("segment cannot be read", "segment", s.path, "error", err)
 		return 0, noStats(), false
 	}
 	return r.next, r.st, true
+}
+
+func (l *Log) distrusted(s *segment, why error) {
+	l.st.log.Warn("indexes do not match the log and are made anew", "segment", s.path, "error", why)
 }
 
 // changedFiles notes that files were made or replaced.
@@ -254,8 +259,8 @@ func (l *Log) changedFiles() {
 }
 
 // reindex replaces the indexes of a closed segment that do not match its log.
-func (l *Log) reindex(s *segment, f *files, w *walker) (rebuilt, error) {
-	l.st.log.Warn("indexes do not match the log and are made anew", "segment", s.path)
+func (l *Log) reindex(s *segment, f *files, w *walker, why error) (rebuilt, error) {
+	l.distrusted(s, why)
 	r, err := l.rebuild(s, f, w, l.cfg.Load())
 	if err != nil {
 		return r, err

@@ -256,7 +256,7 @@ func (s *Storage) settlePromotions() error {
 		}
 		if err != nil {
 			s.log.Error("cannot settle a move between directories", "log", e.tp.String(), "dir", e.dd.path, "error", err)
-			e.dd.reportError(err)
+			e.dd.doubt()
 		}
 	}
 	return nil

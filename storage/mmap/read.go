@@ -109,7 +109,7 @@ func (l *Log) repair(s *segment, f *files, w *walker, cause error) (*files, erro
 	if active {
 		return f, cause
 	}
-	if _, err := l.reindex(s, f, w); err != nil {
+	if _, err := l.reindex(s, f, w, cause); err != nil {
 		return f, errors.Join(cause, err)
 	}
 	if err := f.release(); err != nil {

@@ -47,6 +47,10 @@ func (s *Storage) openLog(ctx context.Context, e *logEntry, cfg core.LogConfig) 
 		point = max(point, e.dd.checkpointed(core.RecoveryPoints, e.tp))
 	}
 	if len(bases) == 0 {
+		// A recovery point beyond it would hide what is appended from the next recovery.
+		if err := e.lower(start, math.MaxInt64); err != nil {
+			return nil, rec, err
+		}
 		if err := l.begin(start); err != nil {
 			return nil, rec, err
 		}
@@ -174,7 +178,8 @@ func (l *Log) resumeSegments(ctx context.Context, clean bool, point int64, rec *
 // checkIndexSizes makes the indexes of a closed segment anew where a file is
 // missing or cannot be whole. Whether entries are right is seen when they are used.
 func (l *Log) checkIndexSizes(s *segment) error {
-	if s.indexesWhole(int64(l.cfg.Load().IndexBytes)) {
+	why := s.indexesWhole(int64(l.cfg.Load().IndexBytes))
+	if why == nil {
 		return nil
 	}
 	f, err := s.acquire()
@@ -183,7 +188,7 @@ func (l *Log) checkIndexSizes(s *segment) error {
 	}
 	w := l.st.walker()
 	defer l.st.release(w)
-	_, err = l.reindex(s, f, w)
+	_, err = l.reindex(s, f, w, why)
 	if err := errors.Join(err, f.release()); !errors.Is(err, core.ErrCorrupt) {
 		return err
 	}

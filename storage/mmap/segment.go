@@ -1,6 +1,7 @@
 package mmap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -212,28 +213,28 @@ func (s *segment) verify(w *walker, at place) error {
 }
 
 // tail finds the logical end of a segment whose files are whole, from the last
-// index entries on. ok is false where batches do not fill the file exactly or an
-// index does not match: then the segment needs to be recovered. closed says that
-// the time index must have its last entry.
-func (s *segment) tail(f *files, w *walker, closed bool) (next int64, st stats, last place, ok bool, err error) {
+// index entries on. why is not nil where batches do not fill the file exactly or an
+// index does not match, and says so: then the segment needs to be recovered. closed
+// says that the time index must have its last entry.
+func (s *segment) tail(f *files, w *walker, closed bool) (next int64, st stats, last place, why, err error) {
 	st = noStats()
 	size := s.size.Load()
 	next, last = s.base, place{i: -1}
 	w.reset(f.log, size)
 	if size == 0 {
-		return next, st, last, true, nil
+		return next, st, last, nil, nil
 	}
 	h, whole, err := w.header(0)
 	if err != nil || !whole {
-		return 0, st, last, false, err
+		return 0, st, last, errBroken(s.path+logSuffix, 0), err
 	}
 	st.add(&h)
 	last, err = s.start(f, w, math.MaxInt64, math.MaxInt64)
 	if err != nil {
-		return 0, st, last, false, maskCorrupt(err)
+		return 0, st, last, err, maskCorrupt(err)
 	}
 	if err := s.maxFromIndex(f, w, &st); err != nil {
-		return 0, st, last, false, maskCorrupt(err)
+		return 0, st, last, err, maskCorrupt(err)
 	}
 	indexed := st.maxTS
 	if f.times.Load().n.Load() == 0 {
@@ -246,23 +247,29 @@ func (s *segment) tail(f *files, w *walker, closed bool) (next int64, st stats, 
 	for pos < size {
 		h, whole, err := w.header(pos)
 		if err != nil || !whole {
-			return 0, st, last, false, err
+			return 0, st, last, errBroken(s.path+logSuffix, pos), err
 		}
 		st.add(&h)
 		next = h.next()
 		pos += h.size
 	}
-	return next, st, last, !closed || st.maxTS <= indexed, nil
+	if closed && st.maxTS > indexed {
+		why = fmt.Errorf("%s%s: without the highest timestamp: %w", s.path, timeSuffix, core.ErrCorrupt)
+	}
+	return next, st, last, why, nil
 }
 
-// indexesWhole reports whether the index files are there and hold whole entries,
-// and no more of them than limit bytes allow.
-func (s *segment) indexesWhole(limit int64) bool {
-	whole := func(suffix string, entry int64) bool {
+// indexesWhole says what is wrong with the index files if they are not there, or do
+// not hold whole entries, and no more of them than limit bytes allow.
+func (s *segment) indexesWhole(limit int64) error {
+	whole := func(suffix string, entry int64) error {
 		info, err := s.fs.Stat(s.path + suffix)
-		return err == nil && info.Size()%entry == 0 && info.Size() <= max(s.size.Load(), limit)
+		if err == nil && (info.Size()%entry != 0 || info.Size() > max(s.size.Load(), limit)) {
+			err = fmt.Errorf("%s%s: %d bytes, which are not whole entries of it: %w", s.path, suffix, info.Size(), core.ErrCorrupt)
+		}
+		return err
 	}
-	return whole(indexSuffix, offsetEntry) && whole(timeSuffix, timeEntry)
+	return cmp.Or(whole(indexSuffix, offsetEntry), whole(timeSuffix, timeEntry))
 }
 
 // maskCorrupt drops ErrCorrupt: the caller answers it by recovering.

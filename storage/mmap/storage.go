@@ -50,6 +50,10 @@ type Storage struct {
 	mu      sync.Mutex
 	closed  bool
 	entries map[entryKey]*logEntry
+	// opens are the calls of Open under way; life ends when the storage closes.
+	opens sync.WaitGroup
+	life  context.Context
+	end   context.CancelFunc
 
 	timerMu  sync.Mutex
 	timers   map[int]core.Timer // nil once closed
@@ -77,6 +81,7 @@ func Open(_ context.Context, o Options) (*Storage, error) {
 		timers:  map[int]core.Timer{},
 	}
 	s.feed = s.events
+	s.life, s.end = context.WithCancel(context.Background())
 	s.cache.max = cmp.Or(o.MaxOpenSegments, defaultOpenSegments)
 	s.walkers.New = func() any { return new(walker) }
 	if s.fs == nil {
@@ -89,6 +94,7 @@ func Open(_ context.Context, o Options) (*Storage, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if err := s.openDirs(o.Dirs); err != nil {
+		s.end()
 		return nil, errors.Join(err, s.unlock())
 	}
 	return s, nil
@@ -400,7 +406,9 @@ func (s *Storage) stopTimers() {
 const closers = 8
 
 // Close implements core.Storage. Directories in which every log was closed
-// cleanly, and none was left unrecovered, are marked as shut down cleanly.
+// cleanly, and none was left unrecovered, are marked as shut down cleanly. A recovery
+// that is under way is given up, and waited for: nobody else may have the directory
+// before.
 func (s *Storage) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -408,6 +416,10 @@ func (s *Storage) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.end()
+	s.mu.Unlock()
+	s.opens.Wait()
+	s.mu.Lock()
 	var open []*Log
 	for _, e := range s.entries {
 		if e.open != nil {
