@@ -2,7 +2,6 @@ package group
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,10 +16,11 @@ import (
 // are understood.
 const consumerProtocol = "consumer"
 
-// erase writes tombstones for offsets of a group and, when all is set, for the group.
+// erase writes tombstones for offsets of a group, which end what transactions have for the
+// same partitions, and, when all is set, for the group.
 // Nothing is changed when it fails. What the tombstones make superfluous is dropped once
 // they count. The lock is held.
-func (s *shard) erase(now time.Time, g *group, which []partitionOf, all bool) (placed, error) {
+func (s *shard) erase(now time.Time, g *group, which []core.TopicPartition, all bool) (placed, error) {
 	records := make([]schema.Record, 0, len(which)+1)
 	for _, o := range which {
 		records = append(records, &schema.OffsetCommit{Group: g.id, Topic: o.Topic, Partition: o.Partition})
@@ -41,6 +41,7 @@ func (s *shard) erase(now time.Time, g *group, which []partitionOf, all bool) (p
 			switch r := r.(type) {
 			case *schema.OffsetCommit:
 				g.offsets.put(r.Topic, r.Partition, offset{deleted: true, at: p.base + int64(i), settles: p.end}, hw)
+				g.txns.drop(core.TopicPartition{Topic: r.Topic, Partition: r.Partition})
 			case *schema.GroupMetadata:
 				g.stored = false
 			default:
@@ -100,11 +101,9 @@ func (c *Coordinator) DeleteGroup(ctx context.Context, id string) (code int16) {
 		s.mu.Unlock()
 		return code
 	}
-	which := g.offsets.all()
+	which := g.holds()
 	p, err := s.erase(now, g, which, true)
 	if err == nil {
-		// Nobody is told of transactions that would bring the group back.
-		clear(g.txns)
 		g.unload(kerr.NotCoordinator.Code)
 		if s.groups[id] == g && len(g.offsets) == 0 {
 			s.forget(g)
@@ -142,7 +141,8 @@ func (c *Coordinator) DeleteOffsets(ctx context.Context, req *kmsg.OffsetDeleteR
 		s.mu.Unlock()
 		return nil
 	}
-	var which []partitionOf
+	var which []core.TopicPartition
+	seen := map[core.TopicPartition]bool{}
 	for _, t := range req.Topics {
 		out := kmsg.NewOffsetDeleteResponseTopic()
 		out.Topic = t.Topic
@@ -151,11 +151,12 @@ func (c *Coordinator) DeleteOffsets(ctx context.Context, req *kmsg.OffsetDeleteR
 			rp := kmsg.NewOffsetDeleteResponseTopicPartition()
 			rp.Partition = p.Partition
 			tp := core.TopicPartition{Topic: t.Topic, Partition: p.Partition}
-			switch o := g.offsets.get(t.Topic, p.Partition); {
+			switch {
 			case read:
 				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code
-			case o != nil && !slices.ContainsFunc(which, func(x partitionOf) bool { return x.TopicPartition == tp }):
-				which = append(which, partitionOf{tp, o})
+			case !seen[tp] && (g.offsets.get(t.Topic, p.Partition) != nil || g.txns.pending(t.Topic, p.Partition)):
+				seen[tp] = true
+				which = append(which, tp)
 			}
 			out.Partitions = append(out.Partitions, rp)
 		}
@@ -224,7 +225,7 @@ func (s *shard) expire(now time.Time) {
 // without members by when it lost the last one, those of consumers that are stable,
 // or of the consumer protocol, by when they were committed if none of them reads the topic, those of a group that only
 // commits by when they were committed.
-func (s *shard) expired(g *group, now, hw int64) []partitionOf {
+func (s *shard) expired(g *group, now, hw int64) []core.TopicPartition {
 	since := int64(-1)
 	keep := func(string) bool { return false }
 	switch {
@@ -238,14 +239,14 @@ func (s *shard) expired(g *group, now, hw int64) []partitionOf {
 	default:
 		return nil
 	}
-	var out []partitionOf
+	var out []core.TopicPartition
 	for _, o := range g.offsets.all() {
 		base := since
 		if base < 0 {
 			base = o.committed
 		}
 		if o.settles <= hw && !keep(o.Topic) && !g.txns.pending(o.Topic, o.Partition) && o.expired(now, base, s.c.o.Settings.Retention) {
-			out = append(out, o)
+			out = append(out, o.TopicPartition)
 		}
 	}
 	return out

@@ -1,6 +1,11 @@
 package group
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/core"
+)
 
 // absence is for how long the metadata must not have had a topic before what groups have
 // committed for it is deleted.
@@ -29,12 +34,7 @@ func (s *shard) dropTopics(now time.Time, topics []string) {
 		gone[topic] = true
 	}
 	for _, g := range s.groups {
-		var which []partitionOf
-		for _, o := range g.offsets.all() {
-			if gone[o.Topic] {
-				which = append(which, o)
-			}
-		}
+		which := slices.DeleteFunc(g.holds(), func(tp core.TopicPartition) bool { return !gone[tp.Topic] })
 		if len(which) == 0 {
 			continue
 		}
@@ -60,13 +60,13 @@ func (s *shard) dropAbsent(now time.Time) {
 	}
 	absent := map[string]time.Time{}
 	for _, g := range s.groups {
-		for topic := range g.offsets {
-			if _, ok := image.Topic(topic); ok {
+		for _, tp := range g.holds() {
+			if _, ok := image.Topic(tp.Topic); ok {
 				continue
 			}
-			absent[topic] = now
-			if since, ok := s.absent[topic]; ok {
-				absent[topic] = since
+			absent[tp.Topic] = now
+			if since, ok := s.absent[tp.Topic]; ok {
+				absent[tp.Topic] = since
 			}
 		}
 	}

@@ -331,6 +331,9 @@ func (l *loader) offset(b record.Batch, at int64, r *schema.OffsetCommit) {
 		return
 	}
 	g.offsets.put(r.Topic, r.Partition, o, everything)
+	if o.deleted {
+		g.txns.drop(core.TopicPartition{Topic: r.Topic, Partition: r.Partition})
+	}
 }
 
 func errorCode(err error) int16 {

@@ -124,6 +124,45 @@ func TestLoadTransactions(t *testing.T) {
 	})
 }
 
+// TestDeletionOfPendingOffsets: what is deleted takes with it what open transactions have
+// for the same partitions, and their markers do not bring it back.
+func TestDeletionOfPendingOffsets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, func(n *node) { n.parts = 1 })
+		defer n.stop()
+		start := func() {
+			n.restart()
+			n.topics(map[string]int{"a": 5, "b": 1})
+		}
+		n.commit("g", at{"a", 0, 1}, at{"a", 2, 1}, at{"b", 0, 1})
+		n.transactional("g", 7, 0, at{"a", 0, 20}, at{"a", 1, 20}, at{"a", 2, 20}, at{"b", 0, 20}, at{"b", 1, 20})
+		n.transactional("g", 8, 0, at{"a", 1, 30})
+		n.transactional("deleted", 7, 5, at{"a", 0, 20})
+		start()
+		codesAre(t, "stable fetch", n.codesOf("g", 0, 1, 2), kerr.UnstableOffsetCommit, kerr.UnstableOffsetCommit, kerr.UnstableOffsetCommit)
+		_, codes := n.deleteOffsets("g", at{"a", 0, 0}, at{"a", 1, 0}, at{"a", 1, 0})
+		codesAre(t, "delete offsets", codes, nil, nil, nil)
+		n.TopicsDeleted([]string{"b"})
+		if code := n.DeleteGroup(t.Context(), "deleted"); code != 0 {
+			t.Errorf("delete: %v", kerr.ErrorForCode(code))
+		}
+		for range 2 {
+			codesAre(t, "stable fetch", n.codesOf("g", 0, 1, 2), nil, nil, kerr.UnstableOffsetCommit)
+			n.expect("g", at{"a", 2, 1})
+			if got := n.listed(nil, nil); len(got) != 1 {
+				t.Errorf("listed: %q", got)
+			}
+			start()
+		}
+		n.marker("g", 7, true)
+		n.marker("g", 8, true)
+		start()
+		n.expect("g", at{"a", 2, 20})
+		n.expect("deleted")
+	})
+}
+
 // TestLoadOddities: records that cannot be read are left out, and the others are not.
 func TestLoadOddities(t *testing.T) {
 	t.Parallel()

@@ -150,6 +150,29 @@ func (os offsets) all() []partitionOf {
 	return out
 }
 
+// holds lists the partitions for which there is an offset, or for which a transaction may
+// yet bring one.
+func (g *group) holds() []core.TopicPartition {
+	all := g.offsets.all()
+	out := make([]core.TopicPartition, 0, len(all))
+	for _, o := range all {
+		out = append(out, o.TopicPartition)
+	}
+	if len(g.txns) == 0 {
+		return out
+	}
+	pending := map[core.TopicPartition]bool{}
+	for _, t := range g.txns {
+		for tp := range t {
+			if g.offsets.get(tp.Topic, tp.Partition) == nil && !pending[tp] {
+				pending[tp] = true
+				out = append(out, tp)
+			}
+		}
+	}
+	return out
+}
+
 // transactions are offsets that were committed in transactions which have not ended,
 // by producer id. What a producer commits again replaces what it had.
 type transactions map[int64]map[core.TopicPartition]offset
@@ -162,6 +185,15 @@ func (ts transactions) pending(topic string, partition int32) bool {
 		}
 	}
 	return false
+}
+
+// drop forgets what transactions have for a partition.
+func (ts transactions) drop(tp core.TopicPartition) {
+	for producer, t := range ts {
+		if delete(t, tp); len(t) == 0 {
+			delete(ts, producer)
+		}
+	}
 }
 
 // put notes an offset of a transaction, or its deletion.
