@@ -2,18 +2,14 @@ package api
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-const (
-	// describeGroupsNotFound is the first version of DescribeGroups that says that a
-	// group is not there (KIP-1043); before it such a group is dead.
-	describeGroupsNotFound = 6
-	deadGroup              = "Dead"
-)
+// describeGroupsNotFound is the first version of DescribeGroups that says that a group is
+// not there (KIP-1043); before it such a group is dead and nothing more.
+const describeGroupsNotFound = 6
 
 // describeGroups serves DescribeGroups v0-6: classic groups, with their members.
 func (s *Server) describeGroups() endpoint {
@@ -42,14 +38,9 @@ func (s *Server) handleDescribeGroups(ctx context.Context, c *call, req *kmsg.De
 	return ctx.Err()
 }
 
-// missingGroup says in the terms of the request's version that a group is not there.
+// missingGroup hides, before the version that has it, that a group is not there.
 func (c *call) missingGroup(g *kmsg.DescribeGroupsResponseGroup) {
-	missing := g.ErrorCode == kerr.GroupIDNotFound.Code || g.ErrorCode == 0 && g.State == deadGroup
-	if !missing {
-		return
-	}
-	g.State, g.ErrorCode, g.ErrorMessage = deadGroup, 0, nil
-	if c.header.version >= describeGroupsNotFound {
-		g.ErrorCode, g.ErrorMessage = kerr.GroupIDNotFound.Code, kmsg.StringPtr(fmt.Sprintf("Group %s not found.", g.Group))
+	if g.ErrorCode == kerr.GroupIDNotFound.Code && c.header.version < describeGroupsNotFound {
+		g.ErrorCode, g.ErrorMessage = 0, nil
 	}
 }

@@ -152,6 +152,9 @@ func (f *fakeGroups) DescribeGroup(_ context.Context, name string) kmsg.Describe
 	f.say("describe %s", name)
 	g := kmsg.NewDescribeGroupsResponseGroup()
 	g.Group, g.ErrorCode, g.State = name, f.code, f.state
+	if f.code != 0 {
+		g.ErrorMessage = kmsg.StringPtr("no " + name)
+	}
 	return g
 }
 

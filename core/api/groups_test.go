@@ -315,12 +315,8 @@ func TestDescribeGroups(t *testing.T) {
 		if v >= 6 {
 			want = kerr.GroupIDNotFound.Code
 		}
-		f.groups.state = "Dead"
-		if g := describe()[0]; g.ErrorCode != want || g.State != "Dead" {
-			t.Errorf("v%d: a group that is not there: %+v", v, g)
-		}
-		f.groups.state, f.groups.code = "", kerr.GroupIDNotFound.Code
-		if g := describe()[0]; g.ErrorCode != want || g.State != "Dead" {
+		f.groups.state, f.groups.code = "Dead", kerr.GroupIDNotFound.Code
+		if g := describe()[0]; g.ErrorCode != want || g.State != "Dead" || (v >= 6) != (g.ErrorMessage != nil && *g.ErrorMessage == "no g") {
 			t.Errorf("v%d: a group that is not there: %+v", v, g)
 		}
 	}

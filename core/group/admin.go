@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -20,9 +21,14 @@ func (c *Coordinator) DescribeGroup(_ context.Context, id string) kmsg.DescribeG
 		return d
 	}
 	defer s.mu.Unlock()
+	missing := func(message string) {
+		d.State, d.ErrorCode, d.ErrorMessage = deadState, kerr.GroupIDNotFound.Code, &message
+	}
 	switch g := s.groups[id]; {
-	case g == nil || g.consumer != nil: // those of the consumer protocol have a description of their own
-		d.State = deadState
+	case g == nil:
+		missing(fmt.Sprintf("Group %.256s not found.", id))
+	case g.consumer != nil: // it has a description of its own
+		missing(fmt.Sprintf("Group %.256s is not a classic group.", id))
 	case g.classic == nil:
 		d.State = g.state()
 	default:
@@ -32,10 +38,14 @@ func (c *Coordinator) DescribeGroup(_ context.Context, id string) kmsg.DescribeG
 }
 
 // ListGroups implements Admin. While a partition is loading its groups are missing, and
-// the answer says so.
+// the answer says so. Filters are compared as Kafka does it, without regard to case.
 func (c *Coordinator) ListGroups(_ context.Context, req *kmsg.ListGroupsRequest, resp *kmsg.ListGroupsResponse) error {
 	wanted := func(filter []string, value string) bool {
 		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, value) })
+	}
+	states := make([]string, len(req.StatesFilter))
+	for i, state := range req.StatesFilter {
+		states[i] = strings.TrimSpace(state)
 	}
 	for _, s := range c.all() {
 		if _, code := s.enter(); code != 0 {
@@ -47,7 +57,7 @@ func (c *Coordinator) ListGroups(_ context.Context, req *kmsg.ListGroupsRequest,
 		for _, id := range slices.Sorted(maps.Keys(s.groups)) {
 			g := s.groups[id]
 			state := g.state()
-			if !wanted(req.StatesFilter, state) || !wanted(req.TypesFilter, g.kind()) {
+			if !wanted(states, state) || !wanted(req.TypesFilter, g.kind()) {
 				continue
 			}
 			out := kmsg.NewListGroupsResponseGroup()

@@ -62,6 +62,9 @@ func TestListGroups(t *testing.T) {
 			for _, c := range []struct{ states, types, want []string }{
 				{nil, nil, all},
 				{[]string{"stable"}, nil, all[1:2]},
+				{[]string{" STABLE\t"}, nil, all[1:2]}, // Kafka trims states, and not types
+				{nil, []string{" classic"}, nil},
+				{nil, []string{"Classic", "share"}, all},
 				{[]string{"Empty", "Dead"}, []string{"CLASSIC"}, []string{all[0], all[2]}},
 				{nil, []string{"consumer"}, nil},
 				{[]string{"no such state"}, nil, nil},
@@ -79,6 +82,23 @@ func TestListGroups(t *testing.T) {
 		check()
 		n.restart()
 		check()
+	})
+}
+
+// TestDescribeMissing: what is no classic group is Dead, and why.
+func TestDescribeMissing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, nil)
+		defer n.stop()
+		n.topics(map[string]int{"a": 1})
+		n.member("modern", "m", "a", 1)
+		for id, want := range map[string]string{"modern": "Group modern is not a classic group.", "none": "Group none not found."} {
+			d := n.DescribeGroup(t.Context(), id)
+			if d.State != "Dead" || d.ErrorCode != kerr.GroupIDNotFound.Code || d.ErrorMessage == nil || *d.ErrorMessage != want {
+				t.Errorf("%s: %+v", id, d)
+			}
+		}
 	})
 }
 

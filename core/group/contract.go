@@ -57,7 +57,9 @@ type Offsets interface {
 
 // Admin is what administrators do with the groups that this broker coordinates.
 type Admin interface {
-	// DescribeGroup describes one classic group; one that does not exist is Dead.
+	// DescribeGroup describes one classic group. Where there is none the state is Dead, the
+	// code GROUP_ID_NOT_FOUND, which versions before 6 do not show, and the message says
+	// why.
 	DescribeGroup(ctx context.Context, group string) kmsg.DescribeGroupsResponseGroup
 	// ListGroups lists those that match the filters of the request, where present.
 	ListGroups(ctx context.Context, req *kmsg.ListGroupsRequest, resp *kmsg.ListGroupsResponse) error

@@ -152,8 +152,8 @@ func (g *Group) enterClassic(now time.Time, caller Caller, req *kmsg.JoinGroupRe
 	return c, nil
 }
 
-// classicMember finds a member that uses the classic protocol.
-func (g *Group) classicMember(id string, instance *string) (*member, error) {
+// named finds a member by its id, and by its instance if there is one.
+func (g *Group) named(id string, instance *string) (*member, error) {
 	m := g.members[id]
 	if instance != nil {
 		if m = g.staticMember(*instance); m == nil {
@@ -166,10 +166,16 @@ func (g *Group) classicMember(id string, instance *string) (*member, error) {
 	if m == nil {
 		return nil, failUnknown(id, g.id)
 	}
-	if !m.classic() {
+	return m, nil
+}
+
+// classicMember finds a member that uses the classic protocol.
+func (g *Group) classicMember(id string, instance *string) (*member, error) {
+	m, err := g.named(id, instance)
+	if err == nil && !m.classic() {
 		return nil, core.Failf(kerr.UnknownMemberID.Code, "Member %s does not use the classic protocol.", id)
 	}
-	return m, nil
+	return m, err
 }
 
 // inGeneration is classicMember of a request with a generation.
@@ -273,7 +279,8 @@ func (g *Group) waits(m *member) bool {
 }
 
 // Leave is LeaveGroup, of versions with members from version 3 on. resp gets a member
-// for each of the request.
+// for each of the request. It removes members of either protocol, for it is what
+// administrators remove members with.
 func (g *Group) Leave(now time.Time, req *kmsg.LeaveGroupRequest, resp *kmsg.LeaveGroupResponse) Outcome {
 	list := req.Members
 	if req.Version < 3 {
@@ -290,7 +297,7 @@ func (g *Group) Leave(now time.Time, req *kmsg.LeaveGroupRequest, resp *kmsg.Lea
 		if l.InstanceID != nil && id == "" {
 			id = g.static[*l.InstanceID] // an administrator removes it by its instance
 		}
-		m, err := g.classicMember(id, l.InstanceID)
+		m, err := g.named(id, l.InstanceID)
 		switch {
 		case err != nil:
 			rm.ErrorCode, _ = core.KafkaCode(err)

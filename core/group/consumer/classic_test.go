@@ -236,9 +236,6 @@ func TestClassicMembers(t *testing.T) {
 	if code := r.beatClassic("old", 6); code != kerr.IllegalGeneration.Code {
 		t.Errorf("heartbeat in another generation: %d", code)
 	}
-	if resp := r.leaveClassic("new"); resp.Members[0].ErrorCode != kerr.UnknownMemberID.Code {
-		t.Errorf("a member of the consumer protocol leaves the classic way: %+v", resp)
-	}
 	// One leaves; the other was told to rejoin and does not within its rebalance timeout.
 	if resp := r.leaveClassic("older"); resp.Members[0].ErrorCode != 0 {
 		t.Errorf("leave: %+v", resp)
@@ -267,6 +264,43 @@ func TestClassicMembers(t *testing.T) {
 	if r.g.Size() != 1 {
 		t.Errorf("%d members: who does not sync is to be removed", r.g.Size())
 	}
+}
+
+// TestRemovalOfModernMembers: LeaveGroup, by which administrators remove members, is for those
+// of either protocol.
+func TestRemovalOfModernMembers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cluster.set("a", 4)
+	for _, id := range []string{"one", "two", "three"} {
+		req := join(id, "a")
+		if id != "one" {
+			req.InstanceID = text("i-" + id)
+		}
+		r.heartbeat(req)
+	}
+	leave := kmsg.NewLeaveGroupRequest()
+	leave.Version, leave.Group = 5, "group"
+	for _, who := range []struct {
+		id       string
+		instance *string
+	}{{"one", nil}, {"one", nil}, {"", text("i-two")}, {"two", text("i-three")}, {"", text("nobody")}, {"nobody", nil}, {"", nil}} {
+		m := kmsg.NewLeaveGroupRequestMember()
+		m.MemberID, m.InstanceID = who.id, who.instance
+		leave.Members = append(leave.Members, m)
+	}
+	resp := kmsg.NewLeaveGroupResponse()
+	r.commit(r.g.Leave(r.now, &leave, &resp))
+	for i, want := range []*kerr.Error{nil, kerr.UnknownMemberID, nil, kerr.FencedInstanceID, kerr.UnknownMemberID, kerr.UnknownMemberID, kerr.UnknownMemberID} {
+		if got := resp.Members[i].ErrorCode; got != codeOfKerr(want) {
+			t.Errorf("%+v: %v, want %v", leave.Members[i], kerr.ErrorForCode(got), want)
+		}
+	}
+	if r.g.Size() != 1 || r.epochOf("three") == 0 {
+		t.Errorf("%d members are left", r.g.Size())
+	}
+	r.fails("heartbeat of who was removed", beat("one", 1), kerr.UnknownMemberID)
+	r.checkReload()
 }
 
 // TestUpgradeRefused: groups that are not of consumers, or too large, stay classic.
