@@ -3,6 +3,7 @@ package group_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -195,6 +196,32 @@ func TestTooLarge(t *testing.T) {
 		codesAre(t, "commit", n.send(commitRequest("g", many...)), want...)
 		n.expect("g")
 		n.commit("g", many[:10]...)
+	})
+}
+
+// TestAHugeCommitLeavesNothing: what was made room for goes with the request.
+func TestAHugeCommitLeavesNothing(t *testing.T) { // counts what is allocated, so it runs alone
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, func(n *node) { n.parts = 1 })
+		defer n.stop()
+		held := func() int64 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		n.commit("g", at{"a", 0, 1})
+		before := held()
+		req := commitRequest("g", at{"a", 0, 1})
+		req.Topics[0].Partitions = slices.Repeat(req.Topics[0].Partitions, 300_000)
+		if code := n.send(req)[0]; code != kerr.InvalidCommitOffsetSize.Code {
+			t.Errorf("answered with %v", kerr.ErrorForCode(code))
+		}
+		req.Topics = nil
+		if more := held() - before; more > 4<<20 {
+			t.Errorf("%d bytes are held", more)
+		}
+		n.commit("g", at{"a", 0, 2})
 	})
 }
 

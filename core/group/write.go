@@ -62,9 +62,12 @@ func (b *builder) batch(now time.Time) (record.Batches, error) {
 
 // reset forgets what was added; large buffers are left to the collector.
 func (b *builder) reset() {
-	const most = 1 << 20
+	const most, mostRecords = 1 << 20, 10_000
 	clear(b.records)
 	b.records, b.size = b.records[:0], 0
+	if cap(b.records) > mostRecords {
+		b.records = nil
+	}
 	if cap(b.buf) > most {
 		b.buf = nil
 	}
