@@ -192,36 +192,53 @@ type seen struct {
 	tombstone  bool
 }
 
-// records are all that a consumer sees, with every record parsed in full.
+// records are all that a consumer sees, with every record parsed in full, whatever its
+// format.
 func records(t testing.TB, l core.LogReader) []seen {
 	t.Helper()
 	var out []seen
-	for _, b := range raw(t, l) {
-		p, err := b.Records(func(codec record.Codec, dst, src []byte) ([]byte, error) {
-			return testCompressors[codec].Decompress(dst, src, core.CompressionParams{Level: core.DefaultLevel, Magic: 2})
-		}, nil)
-		if err != nil {
+	for _, b := range oldEntries(t, l) {
+		out = append(out, recordsOf(t, b)...)
+	}
+	return out
+}
+
+// recordsOf are those of an entry.
+func recordsOf(t testing.TB, b record.Batch) []seen {
+	t.Helper()
+	var out []seen
+	headers := 1
+	if b.Magic() < record.Magic2 {
+		var err error
+		if b, err = record.Raise(b, testCompressors.Transcoder(oldLimit)); err != nil {
 			t.Fatal(err)
 		}
-		r := record.NewReader(b, p)
-		maxTS, n := record.NoTimestamp, 0
-		for r.Next() {
-			v := r.View()
-			if b.IsControl() {
-				continue
-			}
-			if v.HeaderCount() != 1 {
-				t.Fatalf("offset %d has %d headers", r.Offset(), v.HeaderCount())
-			}
-			maxTS, n = max(maxTS, r.Timestamp()), n+1
-			out = append(out, seen{r.Offset(), r.Timestamp(), string(v.Key), string(v.Value), v.Value == nil})
+		headers = 0
+	}
+	p, err := b.Records(func(codec record.Codec, dst, src []byte) ([]byte, error) {
+		return testCompressors[codec].Decompress(dst, src, core.CompressionParams{Level: core.DefaultLevel, Magic: 2})
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := record.NewReader(b, p)
+	maxTS, n := record.NoTimestamp, 0
+	for r.Next() {
+		v := r.View()
+		if b.IsControl() {
+			continue
 		}
-		if r.Err() != nil {
-			t.Fatal(r.Err())
+		if v.HeaderCount() != headers {
+			t.Fatalf("offset %d has %d headers", r.Offset(), v.HeaderCount())
 		}
-		if n > 0 && maxTS != b.MaxTimestamp() {
-			t.Fatalf("batch at %d has the max timestamp %d, its records %d", b.BaseOffset(), b.MaxTimestamp(), maxTS)
-		}
+		maxTS, n = max(maxTS, r.Timestamp()), n+1
+		out = append(out, seen{r.Offset(), r.Timestamp(), string(v.Key), string(v.Value), v.Value == nil})
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	if n > 0 && maxTS != b.MaxTimestamp() {
+		t.Fatalf("batch at %d has the max timestamp %d, its records %d", b.BaseOffset(), b.MaxTimestamp(), maxTS)
 	}
 	return out
 }

@@ -2,9 +2,13 @@ package compact_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +20,8 @@ import (
 )
 
 // modelRun drives a log with random writes, tombstones, transactions, rolls, rounds
-// and restarts, beside a list of all that was ever written.
+// and restarts, beside a list of all that was ever written. On disk, an old Kafka has it
+// now and then and leaves messages of magic 0 and 1.
 type modelRun struct {
 	*log
 	rnd     *rand.Rand
@@ -25,7 +30,18 @@ type modelRun struct {
 	dead    []bool              // by offset: of an aborted transaction
 	open    map[int64][]int64   // offsets of open transactions
 	now     int64
+	clock   modelClock
+	// counts of what the checks have had to do with
+	oldRecords, oldExpired, oldRewritten int
 }
+
+// modelClock is the storage's, which says how old segments are.
+type modelClock struct {
+	core.SystemClock
+	now *atomic.Int64
+}
+
+func (c modelClock) Now() time.Time { return time.UnixMilli(c.now.Load()) }
 
 func TestModel(t *testing.T) {
 	t.Parallel()
@@ -33,16 +49,29 @@ func TestModel(t *testing.T) {
 	if testing.Short() {
 		seeds = 6
 	}
+	var met [3]atomic.Int64
+	var runs atomic.Int64
+	t.Cleanup(func() {
+		if testing.Short() || runs.Load() < int64(seeds) {
+			return // only some were wanted
+		}
+		for i, what := range []string{"records of old formats left", "tombstones of old formats expired", "wrappers written again"} {
+			if met[i].Load() == 0 {
+				t.Errorf("%s: none in %d runs", what, seeds)
+			}
+		}
+	})
 	for seed := range seeds {
 		for _, disk := range []bool{false, true} {
 			t.Run(fmt.Sprintf("disk=%v/%d", disk, seed), func(t *testing.T) {
 				t.Parallel()
-				r := &modelRun{rnd: rand.New(rand.NewPCG(seed, 11)), now: 1_000_000, open: map[int64][]int64{}}
+				r := &modelRun{rnd: rand.New(rand.NewPCG(seed, 11)), now: 1_000_000, open: map[int64][]int64{}, clock: modelClock{now: &atomic.Int64{}}}
+				r.clock.now.Store(r.now)
 				var s core.Storage = memory.Open(memory.Options{})
 				if disk {
 					dir := t.TempDir()
 					r.reopen = func() core.Storage {
-						s, err := mmap.Open(context.Background(), mmap.Options{Dirs: []string{dir}})
+						s, err := mmap.Open(context.Background(), mmap.Options{Dirs: []string{dir}, Clock: r.clock})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -53,7 +82,7 @@ func TestModel(t *testing.T) {
 				r.log = openLog(t, s)
 				defer func() { _ = r.storage.Close() }()
 				r.cfg.SegmentBytes = int32(2000 + r.rnd.IntN(20000))
-				r.retention = time.Duration(r.rnd.IntN(3000)) * time.Millisecond
+				r.retention = time.Duration(r.rnd.IntN(2000)) * time.Millisecond
 				r.limits = compact.Limits{Load: 0.5 + r.rnd.Float64()/2, IOBytes: 200 + r.rnd.IntN(10000)}
 				if r.rnd.IntN(2) == 0 {
 					r.limits.TableBytes = int64(24 * (20 + r.rnd.IntN(60)))
@@ -62,6 +91,12 @@ func TestModel(t *testing.T) {
 					r.step()
 				}
 				r.round()
+				if disk {
+					runs.Add(1)
+				}
+				for i, n := range []int{r.oldRecords, r.oldExpired, r.oldRewritten} {
+					met[i].Add(int64(n))
+				}
 			})
 		}
 	}
@@ -70,9 +105,12 @@ func TestModel(t *testing.T) {
 func (r *modelRun) step() {
 	r.Helper()
 	r.now += r.rnd.Int64N(200)
+	r.clock.now.Store(r.now)
 	switch n := r.rnd.IntN(100); {
-	case n < 70:
+	case n < 60:
 		r.write()
+	case n < 70:
+		r.writeOld()
 	case n < 76:
 		r.endTxn()
 	case n < 86:
@@ -118,6 +156,84 @@ func (r *modelRun) write() {
 	}
 }
 
+// writeOld lets an old Kafka have the log and append a few entries.
+func (r *modelRun) writeOld() {
+	r.Helper()
+	if r.reopen == nil {
+		return
+	}
+	state, end := r.l.State(), r.end()
+	if err := r.storage.Close(); err != nil {
+		r.Fatal(err)
+	}
+	var tail []byte
+	for range 1 + r.rnd.IntN(4) {
+		o := old{r, int8(r.rnd.IntN(2)), oldCodecs()[r.rnd.IntN(4)], false}
+		o.appendTime = o.magic == record.Magic1 && r.rnd.IntN(4) == 0
+		var recs []rec
+		for range 1 + r.rnd.IntN(6) {
+			x := kv(fmt.Sprint("key", r.rnd.IntN(25)), fmt.Sprint(r.rnd.Uint64()))
+			switch r.rnd.IntN(8) {
+			case 0, 1:
+				x.value = nil
+			case 2:
+				x.key = ""
+			}
+			recs = append(recs, x)
+		}
+		tail = append(tail, o.entry(end, recs...)...)
+		for i, x := range recs {
+			s := seen{offset: end + int64(i), ts: 1000 + end + int64(i), key: x.key, tombstone: x.value == nil}
+			switch {
+			case o.magic == record.Magic0:
+				s.ts = record.NoTimestamp
+			case o.appendTime && o.codec != record.None:
+				s.ts = 1000 + end + int64(len(recs)) - 1
+			}
+			if x.value != nil {
+				s.value = *x.value
+			}
+			r.written, r.dead = append(r.written, s), append(r.dead, false)
+		}
+		end += int64(len(recs))
+	}
+	dir := filepath.Join(state.Dir, "t-0")
+	for i, s := range state.Segments {
+		name := filepath.Join(dir, fmt.Sprintf("%020d.log", s.Base))
+		if i == len(state.Segments)-1 {
+			s.Modified = at(r.now)
+			f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+			if err == nil {
+				_, err = f.Write(tail)
+				err = errors.Join(err, f.Close())
+			}
+			if err != nil {
+				r.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(name, time.Time{}, s.Modified); err != nil {
+			r.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(state.Dir, ".kafka_cleanshutdown")); err != nil {
+		r.Fatal(err)
+	}
+	r.openAgain()
+	if got := r.end(); got != end {
+		r.Fatalf("the log ends at %d, an old Kafka wrote up to %d", got, end)
+	}
+}
+
+func (r *modelRun) openAgain() {
+	r.Helper()
+	r.storage = r.reopen()
+	l, _, err := r.storage.Open(context.Background(), id(), r.cfg)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.l = l
+}
+
 func (r *modelRun) endTxn() {
 	r.Helper()
 	for id, offsets := range r.open {
@@ -136,44 +252,77 @@ func (r *modelRun) endTxn() {
 
 func (r *modelRun) restart() {
 	r.Helper()
-	before := records(r, r.l)
+	before, state := records(r, r.l), r.l.State()
 	if r.reopen == nil {
 		if err := r.l.Close(); err != nil {
 			r.Fatal(err)
 		}
+		l, _, err := r.storage.Open(context.Background(), id(), r.cfg)
+		if err != nil {
+			r.Fatal(err)
+		}
+		r.l = l
 	} else {
 		if err := r.storage.Close(); err != nil {
 			r.Fatal(err)
 		}
-		r.storage = r.reopen()
+		for _, s := range state.Segments { // the files have the machine's clock
+			if err := os.Chtimes(filepath.Join(state.Dir, "t-0", fmt.Sprintf("%020d.log", s.Base)), time.Time{}, s.Modified); err != nil {
+				r.Fatal(err)
+			}
+		}
+		r.openAgain()
 	}
-	l, _, err := r.storage.Open(context.Background(), id(), r.cfg)
-	if err != nil {
-		r.Fatal(err)
-	}
-	r.l = l
-	if !slices.Equal(before, records(r, l)) {
+	if !slices.Equal(before, records(r, r.l)) {
 		r.Fatal("the log has changed with a restart")
 	}
 }
 
 // horizons are the delete horizons of the batches, by the offsets of their
-// tombstones; -1 where none is set.
-func (r *modelRun) horizons() map[int64]int64 {
+// tombstones; -1 where none is set. In old formats it is 0 for those whose time has come:
+// the last segment with an offset below from, which is clean, is younger than theirs by
+// the retention.
+func (r *modelRun) horizons(from int64) map[int64]int64 {
 	r.Helper()
-	byBatch := map[int64]int64{}
-	for _, b := range raw(r, r.l) {
-		for o := b.BaseOffset(); o <= b.LastOffset(); o++ {
-			byBatch[o] = -1
+	segments := r.l.State().Segments
+	out := map[int64]int64{}
+	for _, e := range oldEntries(r, r.l) {
+		b, horizon := record.Batch(e), int64(-1)
+		if b.Magic() == record.Magic2 {
 			if b.HasDeleteHorizon() {
-				byBatch[o] = b.FirstTimestamp()
+				horizon = b.FirstTimestamp()
+			}
+		} else if clean, ok := segmentOf(segments, from-1); ok {
+			if own, _ := segmentOf(segments, b.BaseOffset()); clean.Modified.Sub(own.Modified) >= r.retention {
+				horizon = 0
+			}
+		}
+		for _, s := range recordsOf(r, b) {
+			if s.tombstone {
+				out[s.offset] = horizon
 			}
 		}
 	}
-	out := map[int64]int64{}
-	for _, s := range records(r, r.l) {
-		if s.tombstone {
-			out[s.offset] = byBatch[s.offset]
+	return out
+}
+
+// segmentOf is the segment where an offset is, or was.
+func segmentOf(segments []core.SegmentState, offset int64) (s core.SegmentState, ok bool) {
+	for _, x := range segments {
+		if x.Base <= offset {
+			s, ok = x, true
+		}
+	}
+	return s, ok
+}
+
+// oldWrappers are the wrappers of the log, by the offset of their first message.
+func (r *modelRun) oldWrappers() map[int64]string {
+	r.Helper()
+	out := map[int64]string{}
+	for _, e := range oldEntries(r, r.l) {
+		if m, err := record.ParseMessage(e); err == nil && m.Codec() != record.None {
+			out[m.Offset] = string(e)
 		}
 	}
 	return out
@@ -191,8 +340,13 @@ func (r *modelRun) round() {
 	if c.Below <= c.From {
 		return
 	}
-	horizons := r.horizons()
+	horizons, wrappers := r.horizons(c.From), r.oldWrappers()
 	r.clean(r.now)
+	for last, e := range r.oldWrappers() {
+		if was, ok := wrappers[last]; !ok || was != e {
+			r.oldRewritten++
+		}
+	}
 	if s, e := r.l.Bounds(); s != start || e != end {
 		r.Fatalf("bounds [%d, %d), were [%d, %d)", s, e, start, end)
 	}
@@ -220,6 +374,9 @@ func (r *modelRun) round() {
 		}
 		last = s.offset
 		have[s.offset] = true
+		if s.key == "" && s.offset < r.point {
+			r.Fatalf("offset %d is left and has no key", s.offset)
+		}
 		if s.offset < r.point && (newest[s.key] != s.offset || r.dead[s.offset]) {
 			r.Fatalf("offset %d of %s is left, the newest one is %d (dead: %v)", s.offset, s.key, newest[s.key], r.dead[s.offset])
 		}
@@ -230,6 +387,9 @@ func (r *modelRun) round() {
 			if h, ok := horizons[o]; ok && o < r.point && h >= 0 && h <= r.now && have[o] {
 				r.Fatalf("the tombstone at %d is left, its horizon was %d and it is %d", o, h, r.now)
 			}
+			continue
+		}
+		if s.key == "" && o < c.Below {
 			continue
 		}
 		switch h, before := horizons[o]; {
@@ -243,6 +403,8 @@ func (r *modelRun) round() {
 			r.Fatalf("offset %d is gone, it is the newest one of %s", o, s.key)
 		case newest[s.key] == o && before && (h < 0 || h > r.now):
 			r.Fatalf("the tombstone at %d is gone, its horizon was %d and it is %d", o, h, r.now)
+		case newest[s.key] == o && h == 0:
+			r.oldExpired++
 		}
 	}
 	for i, s := range r.l.State().Segments {
@@ -251,14 +413,23 @@ func (r *modelRun) round() {
 		}
 	}
 	// Look-ups by timestamp find what a walk does.
-	all := records(r, r.l)
+	all, firsts := []seen{}, []int64{} // firsts are what the log calls the first offset of each one's entry
+	for _, e := range oldEntries(r, r.l) {
+		b := record.Batch(e)
+		for _, s := range recordsOf(r, b) {
+			all, firsts = append(all, s), append(firsts, b.BaseOffset())
+			if b.Magic() < record.Magic2 {
+				r.oldRecords++
+			}
+		}
+	}
 	for range 5 {
 		ms := r.now - r.rnd.Int64N(10_000)
 		chunk, err := r.l.BatchForTimestamp(context.Background(), ms)
 		if err != nil {
 			r.Fatal(err)
 		}
-		if i := slices.IndexFunc(all, func(s seen) bool { return s.ts >= ms }); i >= 0 && (chunk.Slice == nil || chunk.First > all[i].offset) {
+		if i := slices.IndexFunc(all, func(s seen) bool { return s.ts >= ms }); i >= 0 && (chunk.Slice == nil || chunk.First > firsts[i]) {
 			r.Fatalf("timestamp %d: batch at %d, want that of offset %d", ms, chunk.First, all[i].offset)
 		}
 		if chunk.Slice != nil {

@@ -128,13 +128,13 @@ func startKafka(t *testing.T, home, dir string) *kafka {
 	return startKafkaOver(t, home, dir, nil)
 }
 
-// startKafkaOver puts nodes into ZooKeeper first.
-func startKafkaOver(t *testing.T, home, dir string, nodes []string) *kafka {
+// startKafkaOver puts nodes into ZooKeeper first, and adds settings to the broker's.
+func startKafkaOver(t *testing.T, home, dir string, nodes []string, settings ...string) *kafka {
 	t.Helper()
 	cp := classPath(t)
 	zkPort, port := harness.FreePort(t), harness.FreePort(t)
 	k := &kafka{addr: port, t: t, done: make(chan struct{})}
-	config := strings.Join([]string{
+	config := strings.Join(append([]string{
 		"broker.id=7",
 		"listeners=PLAINTEXT://" + k.addr,
 		"zookeeper.connect=" + zkPort,
@@ -151,7 +151,7 @@ func startKafkaOver(t *testing.T, home, dir string, nodes []string) *kafka {
 		"num.network.threads=2",
 		"num.io.threads=2",
 		"background.threads=2",
-	}, "\n")
+	}, settings...), "\n")
 	zk := filepath.Join(home, "zookeeper")
 	if err := os.MkdirAll(zk, 0o755); err != nil {
 		t.Fatal(err)
