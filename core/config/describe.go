@@ -16,6 +16,7 @@ const (
 	SourceClusterDefault Source = 3 // altered for all brokers
 	SourceStatic         Source = 4 // given at the start
 	SourceDefault        Source = 5 // nobody gave one
+	SourceGroup          Source = 8 // given for the group
 )
 
 // Entry is one setting as DescribeConfigs answers it.
@@ -42,17 +43,28 @@ type SynonymValue struct {
 // DescribeTopic answers DescribeConfigs for a topic. names limits the answer; nil
 // asks for everything. Names that no topic has are left out, as in Kafka.
 func (s *Snapshot) DescribeTopic(t *Topic, names []string) []Entry {
+	return s.describe(s.static.table.TopicSettings(), names, t.overrides, t.base, SourceTopic)
+}
+
+// DescribeGroup answers DescribeConfigs for a group, like DescribeTopic.
+func (s *Snapshot) DescribeGroup(g *Group, names []string) []Entry {
+	return s.describe(s.static.table.GroupSettings(), names, g.overrides, g.base, SourceGroup)
+}
+
+// describe shows settings of somebody who has given some, from a source, and inherits
+// the others.
+func (s *Snapshot) describe(settings []*Setting, names []string, given, base map[string]string, source Source) []Entry {
 	var out []Entry
-	for _, set := range s.static.table.TopicSettings() {
+	for _, set := range settings {
 		if set.Internal || !asked(names, set.Name) {
 			continue
 		}
 		e := Entry{Name: set.Name, Sensitive: set.Sensitive(), Type: set.Type, Doc: set.Doc, Source: SourceDefault}
-		if v, ok := t.Value(set.Name); ok && !e.Sensitive {
+		if v, ok := effective(given, base, set.Name); ok && !e.Sensitive {
 			e.Value = &v
 		}
-		if v, ok := t.overrides[set.Name]; ok {
-			e.Synonyms = append(e.Synonyms, synonymValue(set, set.Name, v, SourceTopic))
+		if v, ok := given[set.Name]; ok {
+			e.Synonyms = append(e.Synonyms, synonymValue(set, set.Name, v, source))
 		}
 		if len(set.Synonyms) > 0 {
 			e.Synonyms = append(e.Synonyms, s.chain(set, set.Synonyms)...)

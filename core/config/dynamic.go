@@ -17,9 +17,12 @@ import (
 type Dynamic struct {
 	snapshot atomic.Pointer[Snapshot]
 
-	mu      sync.Mutex // orders changes; guards topics
+	mu      sync.Mutex // orders changes; guards topics; taken before groupsMu
 	topics  map[string]*TopicRef
 	changed chan struct{}
+
+	groupsMu sync.RWMutex
+	groups   map[string]*Group
 }
 
 // Snapshot is one state of the broker's configuration. It is immutable.
@@ -29,6 +32,8 @@ type Snapshot struct {
 	clusterDefault map[string]string
 	broker         *Broker
 	topicBase      map[string]string
+	groupBase      map[string]string
+	defaultGroup   *Group
 }
 
 // TopicRef always has the newest configuration of one topic. Keep it where the
@@ -42,7 +47,7 @@ func (r *TopicRef) Load() *Topic { return r.current.Load() }
 
 // NewDynamic starts with what the broker was started with.
 func NewDynamic(s *Static) (*Dynamic, error) {
-	d := &Dynamic{topics: make(map[string]*TopicRef), changed: make(chan struct{})}
+	d := &Dynamic{topics: make(map[string]*TopicRef), groups: make(map[string]*Group), changed: make(chan struct{})}
 	snap, err := newSnapshot(s, nil, nil)
 	if err != nil {
 		return nil, err
@@ -53,7 +58,7 @@ func NewDynamic(s *Static) (*Dynamic, error) {
 
 func newSnapshot(s *Static, perBroker, clusterDefault map[string]string) (*Snapshot, error) {
 	snap := &Snapshot{static: s, perBroker: perBroker, clusterDefault: clusterDefault}
-	snap.topicBase = topicBase(s.table, snap.Get)
+	snap.topicBase, snap.groupBase = inherited(s.table.topic, snap.Get), inherited(s.table.group, snap.Get)
 	var errs []error
 	checker{get: snap.Get, given: snap.isGiven, complain: func(name string, err error) {
 		errs = append(errs, invalid("%s: %s", name, err))
@@ -62,6 +67,9 @@ func newSnapshot(s *Static, perBroker, clusterDefault map[string]string) (*Snaps
 		return nil, errors.Join(errs...)
 	}
 	var err error
+	if snap.defaultGroup, err = newGroup(snap.groupBase, nil); err != nil {
+		return nil, err
+	}
 	snap.broker, err = newBroker(snap.Get, snap.isGiven, snap.topicBase)
 	return snap, err
 }

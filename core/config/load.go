@@ -140,7 +140,7 @@ func (l *loader) finish() (*Static, error) {
 		}
 	}
 	s := &Static{table: l.table, given: l.given, warnings: l.table.warnings(l.given)}
-	s.topicBase = topicBase(l.table, s.Get)
+	s.topicBase = inherited(l.table.topic, s.Get)
 	if problems := s.validate(); len(problems) > 0 {
 		return nil, &Error{Problems: problems}
 	}

@@ -32,12 +32,10 @@ func (t *Table) WriteMarkdown(w io.Writer) error {
 	}
 	b.WriteString("\n### Only while the broker runs\n\nThese are set with AlterConfigs, never in a file.\n\n" + brokerHead)
 	section(func(s *Setting) bool { return s.DynamicOnly })
-	b.WriteString(topicIntro)
-	for _, s := range t.TopicSettings() {
-		if s.Status == Used {
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", s.Name, s.Type, cell(s), rule(s), synonyms(s), s.Doc)
-		}
-	}
+	b.WriteString(topicIntro + ownedHead)
+	owned(&b, t.TopicSettings())
+	b.WriteString(groupIntro + ownedHead)
+	owned(&b, t.GroupSettings())
 	b.WriteString(ignoredIntro)
 	for _, s := range t.BrokerSettings() {
 		if s.Status == Ignored && !s.Internal {
@@ -60,6 +58,15 @@ func (t *Table) WriteMarkdown(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// owned writes the settings of topics or of groups.
+func owned(b *strings.Builder, settings []*Setting) {
+	for _, s := range settings {
+		if s.Status == Used {
+			fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s |\n", s.Name, s.Type, cell(s), rule(s), synonyms(s), s.Doc)
+		}
+	}
 }
 
 func firstLines(text string, n int) string {
@@ -157,8 +164,17 @@ const topicIntro = `
 
 Given when a topic is created, or altered later. Where a topic has none, the broker's setting counts.
 
-| Name | Type | Default | Values | Default from | Meaning |
-|---|---|---|---|---|---|
+`
+
+const ownedHead = "| Name | Type | Default | Values | Default from | Meaning |\n|---|---|---|---|---|---|\n"
+
+const groupIntro = `
+## Group settings
+
+Of single groups of the consumer protocol (KIP-848), altered at any time, also before the group is there; they stay when it
+is deleted. Members learn them with their next heartbeat. Where a group has none, the broker's setting counts. Kafka's
+settings of share and streams groups (` + "`share.*`, `streams.*`" + `) are refused as unknown: there are no such groups here.
+
 `
 
 const ignoredIntro = `

@@ -16,6 +16,7 @@ import (
 type Table struct {
 	broker map[string]*Setting
 	topic  map[string]*Setting
+	group  map[string]*Setting
 	env    map[string]string // name in the environment, without MILLRACE_ → name
 	advice map[string]string // what to do instead of an obsolete setting
 	used   map[string]bool   // prefixes; false for those that are ignored
@@ -27,11 +28,12 @@ type Table struct {
 // count. One that a topic may have is a setting of topics as well.
 func NewTable(components ...core.SettingDef) (*Table, error) {
 	t := &Table{
-		broker: make(map[string]*Setting, 400), topic: make(map[string]*Setting, 64),
+		broker: make(map[string]*Setting, 400), topic: make(map[string]*Setting, 64), group: make(map[string]*Setting, 2),
 		env: make(map[string]string, 400), advice: make(map[string]string), used: make(map[string]bool),
 	}
 	t.addBroker()
 	t.addTopic()
+	t.addGroup()
 	for _, def := range components {
 		if err := t.addComponent(def); err != nil {
 			return nil, err
@@ -78,13 +80,24 @@ func (t *Table) addBroker() {
 	}
 }
 
-func (t *Table) addTopic() {
-	add := func(s *Setting, from string) {
-		if from != "" && from != "-" {
-			s.Synonyms = append([]Synonym{{from, 1}}, t.broker[from].Synonyms...)
-		}
-		t.topic[s.Name] = s
+func (t *Table) addGroup() {
+	for _, r := range groupConfigRows() {
+		s := r.setting()
+		t.addOwned(t.group, &s, r.from)
 	}
+}
+
+// addOwned adds a setting of topics or of groups, whose default is that of a broker
+// setting, unless it is empty or "-".
+func (t *Table) addOwned(table map[string]*Setting, s *Setting, from string) {
+	if from != "" && from != "-" {
+		s.Synonyms = append([]Synonym{{from, 1}}, t.broker[from].Synonyms...)
+	}
+	table[s.Name] = s
+}
+
+func (t *Table) addTopic() {
+	add := func(s *Setting, from string) { t.addOwned(t.topic, s, from) }
 	for _, r := range topicRows() {
 		s := r.setting()
 		add(&s, r.from)
@@ -156,6 +169,9 @@ func (t *Table) BrokerSettings() []*Setting { return sorted(t.broker) }
 
 // TopicSettings lists the topic settings by name.
 func (t *Table) TopicSettings() []*Setting { return sorted(t.topic) }
+
+// GroupSettings lists the settings of groups by name.
+func (t *Table) GroupSettings() []*Setting { return sorted(t.group) }
 
 func sorted(m map[string]*Setting) []*Setting {
 	return slices.SortedFunc(maps.Values(m), func(a, b *Setting) int { return cmp.Compare(a.Name, b.Name) })

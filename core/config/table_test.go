@@ -129,7 +129,7 @@ func checkUpdates(t *testing.T, table *Table, names []string, is func(Update) bo
 func TestTableIsSound(t *testing.T) {
 	t.Parallel()
 	table := newTable(t)
-	for _, settings := range [][]*Setting{table.BrokerSettings(), table.TopicSettings()} {
+	for _, settings := range [][]*Setting{table.BrokerSettings(), table.TopicSettings(), table.GroupSettings()} {
 		for _, s := range settings {
 			if s.Type == 0 || s.Importance == 0 || s.Type.Code() == 0 || s.Type.String() == "unknown" {
 				t.Errorf("%s: incomplete: %+v", s.Name, s)

@@ -1,7 +1,7 @@
 package config
 
-// topicRow is a row of the topic table with the broker settings that are its
-// default, best first, without unit factors (those are in brokerSynonyms).
+// topicRow is a row of the table of topics, or of groups, with the broker setting that
+// is its default; what stands for that one is in brokerSynonyms.
 type topicRow struct {
 	row
 	from string

@@ -99,11 +99,14 @@ func (t Throttled) Has(partition, broker int32) bool {
 }
 
 // Value is the effective value of a topic setting, as text.
-func (t *Topic) Value(name string) (string, bool) {
-	if v, ok := t.overrides[name]; ok {
+func (t *Topic) Value(name string) (string, bool) { return effective(t.overrides, t.base, name) }
+
+// effective is what was given, or what counts where nothing was.
+func effective(given, base map[string]string, name string) (string, bool) {
+	if v, ok := given[name]; ok {
 		return strings.TrimSpace(v), true
 	}
-	v, ok := t.base[name]
+	v, ok := base[name]
 	return v, ok
 }
 
@@ -234,11 +237,11 @@ func newTopic(base, overrides map[string]string) (*Topic, error) {
 	return t, r.err
 }
 
-// topicBase is the values of all topic settings where a topic gives none: those of
-// the broker's settings, else Kafka's defaults.
-func topicBase(table *Table, broker func(string) (string, bool)) map[string]string {
-	base := make(map[string]string, len(table.topic))
-	for name, s := range table.topic {
+// inherited is the values of all settings of topics, or of groups, where one gives none:
+// those of the broker's settings, else Kafka's defaults.
+func inherited(settings map[string]*Setting, broker func(string) (string, bool)) map[string]string {
+	base := make(map[string]string, len(settings))
+	for name, s := range settings {
 		if len(s.Synonyms) > 0 {
 			if v, ok := broker(s.Synonyms[0].Name); ok {
 				base[name] = strings.TrimSpace(v)

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -85,6 +86,10 @@ const (
 	ClientConfigs EntityType = "clients"
 	UserConfigs   EntityType = "users"
 	IPConfigs     EntityType = "ips"
+	// GroupConfigs Kafka does not have in ZooKeeper mode: its groups have
+	// configurations with KRaft alone (KIP-848). A Kafka broker that shares the tree
+	// logs an error when it is notified of one, and goes on.
+	GroupConfigs EntityType = "groups"
 )
 
 // DefaultEntity is the name of the node that holds the defaults of a type.
@@ -92,14 +97,42 @@ const DefaultEntity = "<default>"
 
 // EntityTypes lists the entity types.
 func EntityTypes() []EntityType {
-	return []EntityType{TopicConfigs, BrokerConfigs, ClientConfigs, UserConfigs, IPConfigs}
+	return []EntityType{TopicConfigs, BrokerConfigs, ClientConfigs, UserConfigs, IPConfigs, GroupConfigs}
 }
 
 // Entity names one set of configurations. The name of a client of a user is
-// USER/clients/CLIENT.
+// USER/clients/CLIENT; that of a group is made by GroupEntity.
 type Entity struct {
 	Type EntityType
 	Name string
+}
+
+// GroupEntity is the entity of a group. Any text may be a group's id, so what would not
+// do in a path is written as Kafka writes users and client ids there: %XX for every byte
+// but ASCII letters, digits and ". - _"; "." and ".." by themselves are %2E and %2E%2E.
+func GroupEntity(group string) Entity {
+	var b strings.Builder
+	dots := group == "." || group == ".."
+	for i := range len(group) {
+		c := group[i]
+		plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' && !dots
+		if plain {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", c)
+	}
+	return Entity{Type: GroupConfigs, Name: b.String()}
+}
+
+// Group is the id of the group whose entity this is. A name that GroupEntity would not
+// make is an error.
+func (e Entity) Group() (string, error) {
+	group, err := url.PathUnescape(e.Name)
+	if err != nil || group == "" || GroupEntity(group) != e {
+		return "", fmt.Errorf("entity path %q names no group", e)
+	}
+	return group, nil
 }
 
 // Path is the entity's node.

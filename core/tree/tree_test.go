@@ -50,8 +50,9 @@ func TestEncodeAsKafka(t *testing.T) {
 			`{"version":1,"leader":-1,"leader_epoch":0,"controller_epoch":0,"isr":[],"leader_recovery_state":1}`},
 		"config": {tree.EncodeConfig(map[string]string{"retention.ms": "1000", "a": "<&>"}),
 			`{"version":1,"config":{"a":"<&>","retention.ms":"1000"}}`},
-		"empty config":  {tree.EncodeConfig(nil), `{"version":1,"config":{}}`},
-		"config change": {tree.EncodeConfigChange(tree.Entity{Type: tree.UserConfigs, Name: "u/clients/c"}), `{"version":2,"entity_path":"users/u/clients/c"}`},
+		"empty config":        {tree.EncodeConfig(nil), `{"version":1,"config":{}}`},
+		"config change":       {tree.EncodeConfigChange(tree.Entity{Type: tree.UserConfigs, Name: "u/clients/c"}), `{"version":2,"entity_path":"users/u/clients/c"}`},
+		"group config change": {tree.EncodeConfigChange(tree.GroupEntity("billing eu")), `{"version":2,"entity_path":"groups/billing%20eu"}`},
 		"isr change": {tree.EncodePartitions([]core.TopicPartition{{Topic: "t", Partition: 2}}),
 			`{"version":1,"partitions":[{"topic":"t","partition":2}]}`},
 		"reassignments": {tree.EncodeReassignments([]tree.Reassignment{{core.TopicPartition{Topic: "t", Partition: 2}, []int32{3, 1}}}),
@@ -131,6 +132,35 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	_, err := tree.DecodeEpoch([]byte("x"))
 	fails(err, "x")
+}
+
+// Any bytes may be a group's id: none leaves its place in the tree, or takes another's.
+func TestGroupEntity(t *testing.T) {
+	t.Parallel()
+	for group, want := range map[string]string{
+		"billing": "billing", "a.B-c_9": "a.B-c_9", "...": "...", ".": "%2E", "..": "%2E%2E", "a/b": "a%2Fb",
+		"<default>": "%3Cdefault%3E", "50%": "50%25", "a+b *~": "a%2Bb%20%2A%7E", "ö": "%C3%B6", "\x00\xff": "%00%FF",
+	} {
+		e := tree.GroupEntity(group)
+		if got := e.Path(); got != "/config/groups/"+want {
+			t.Errorf("%q is at %s", group, got)
+		}
+		read, err := tree.ParseEntity(e.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read.Group(); err != nil || got != group {
+			t.Errorf("%q was read as %q, %v", group, got, err)
+		}
+	}
+	for _, name := range []string{"<default>", "a b", "a%2fb", "%", "%41", ""} {
+		if got, err := (tree.Entity{Type: tree.GroupConfigs, Name: name}).Group(); err == nil {
+			t.Errorf("%q was read as the group %q", name, got)
+		}
+	}
+	if got, err := (tree.Entity{Type: tree.TopicConfigs, Name: "t"}).Group(); err == nil {
+		t.Errorf("a topic was read as the group %q", got)
+	}
 }
 
 func TestSequence(t *testing.T) {
