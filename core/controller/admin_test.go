@@ -152,7 +152,7 @@ func TestAlterConfigs(t *testing.T) {
 		alter("unknown setting", kerr.InvalidConfig, topic(set("no.such", "")))
 		alter("unknown topic", kerr.UnknownTopicOrPartition, controller.ConfigAlteration{Type: controller.TopicResource, Name: "x"})
 		alter("bad topic", kerr.InvalidTopicException, controller.ConfigAlteration{Type: controller.TopicResource, Name: "a/b"})
-		alter("unknown type", kerr.InvalidRequest, controller.ConfigAlteration{Type: 32})
+		alter("unknown type", kerr.InvalidRequest, controller.ConfigAlteration{Type: 16})
 		alter("another broker", kerr.InvalidRequest, controller.ConfigAlteration{Type: controller.BrokerResource, Name: "0"})
 		alter("twice", kerr.InvalidRequest, topic(), topic())
 		alter("own broker", nil, controller.ConfigAlteration{Type: controller.BrokerResource, Name: "1", Changes: []controller.ConfigChange{set("x", "1")}})

@@ -52,6 +52,10 @@ func (r rules) AlterBroker(_ bool, changes []config.Change, replace bool) (map[s
 	return r.AlterTopic(nil, changes, replace)
 }
 
+func (r rules) AlterGroup(current map[string]string, changes []config.Change, replace bool) (map[string]string, error) {
+	return r.AlterTopic(current, changes, replace)
+}
+
 // held is what a broker holds of a partition.
 type held struct {
 	id    core.TopicID

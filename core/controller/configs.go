@@ -20,6 +20,7 @@ import (
 type Rules interface {
 	AlterTopic(current map[string]string, changes []config.Change, replace bool) (map[string]string, error)
 	AlterBroker(perBroker bool, changes []config.Change, replace bool) (map[string]string, error)
+	AlterGroup(current map[string]string, changes []config.Change, replace bool) (map[string]string, error)
 }
 
 var _ Rules = (*config.Snapshot)(nil)
@@ -84,7 +85,16 @@ func (c *Controller) alter(ctx context.Context, s core.CoordinatorSession, a Con
 		if err != nil || validateOnly {
 			return err
 		}
-		ops := []core.Op{putConfig(e, next, old), core.CreateSequential(tree.ConfigChangePrefix, tree.EncodeConfigChange(e))}
+		// Groups come and go by the thousand: one without settings leaves nothing behind.
+		forget := a.Type == GroupResource && len(next) == 0
+		if forget && old == (core.Stat{}) {
+			return nil
+		}
+		put := putConfig(e, next, old)
+		if forget {
+			put = core.Delete(e.Path(), old.Version)
+		}
+		ops := []core.Op{put, core.CreateSequential(tree.ConfigChangePrefix, tree.EncodeConfigChange(e))}
 		if a.Type == TopicResource { // a topic that is going away must not leave a configuration
 			node, err := s.Get(ctx, tree.TopicPath(a.Name))
 			if err != nil {
@@ -94,6 +104,8 @@ func (c *Controller) alter(ctx context.Context, s core.CoordinatorSession, a Con
 		}
 		res, err := s.Commit(ctx, ops...)
 		switch {
+		case err == nil && forget:
+			return c.cfg.Feed.forgotten(ctx, e, old.Mzxid)
 		case err == nil:
 			return c.cfg.Feed.applied(ctx, e, res[0].Stat.Mzxid)
 		case errors.Is(err, core.ErrBadVersion), errors.Is(err, core.ErrNodeExists), errors.Is(err, core.ErrNotFound):
@@ -124,6 +136,8 @@ func (c *Controller) entityOf(ctx context.Context, s core.CoordinatorSession, a 
 				"Unexpected broker id, expected %d or empty string, but received %s", c.cfg.BrokerID, a.Name)
 		}
 		return tree.Entity{Type: tree.BrokerConfigs, Name: strconv.Itoa(int(c.cfg.BrokerID))}, nil
+	case GroupResource:
+		return tree.GroupEntity(a.Name), checkGroupID(a.Name)
 	default:
 		return tree.Entity{}, core.Failf(kerr.InvalidRequest.Code, "Unsupported resource type %d", a.Type)
 	}
@@ -131,8 +145,12 @@ func (c *Controller) entityOf(ctx context.Context, s core.CoordinatorSession, a 
 
 // altered answers what the configuration becomes.
 func (c *Controller) altered(ctx context.Context, a ConfigAlteration, e tree.Entity, current map[string]string, old core.Stat, changes []config.Change) (map[string]string, error) {
-	if a.Type == TopicResource {
+	switch a.Type {
+	case TopicResource:
 		return c.cfg.Rules().AlterTopic(current, changes, a.Replace)
+	case GroupResource:
+		return c.cfg.Rules().AlterGroup(current, changes, a.Replace)
+	case BrokerResource:
 	}
 	// The rules know the brokers' settings themselves, from the feed: they must be as
 	// new as what is replaced.

@@ -60,6 +60,7 @@ type ResourceType int8
 const (
 	TopicResource  ResourceType = 2
 	BrokerResource ResourceType = 4
+	GroupResource  ResourceType = 32 // a group of the consumer protocol (KIP-848)
 )
 
 // ConfigOp is what an alteration does to one name; Kafka's numbers (KIP-339).
@@ -80,8 +81,9 @@ type ConfigChange struct {
 	Value *string
 }
 
-// ConfigAlteration changes the configuration of one topic or broker. Name is the
-// topic, the broker's id, or empty for the cluster-wide broker default. Replace
+// ConfigAlteration changes the configuration of one topic, broker or group. Name is the
+// topic, the broker's id, or empty for the cluster-wide broker default, or the group's
+// id; the group need not exist. Replace
 // makes Changes (all ConfigSet) the whole configuration, as AlterConfigs does.
 type ConfigAlteration struct {
 	Type    ResourceType

@@ -197,6 +197,12 @@ func (f *ConfigFeed) applied(ctx context.Context, e tree.Entity, mzxid int64) er
 	return f.await(ctx, func() bool { return f.seen[e] >= mzxid })
 }
 
+// forgotten waits until the end of a configuration whose newest change was mzxid has been
+// applied, or what came after it.
+func (f *ConfigFeed) forgotten(ctx context.Context, e tree.Entity, mzxid int64) error {
+	return f.await(ctx, func() bool { return f.seen[e] == 0 || f.seen[e] > mzxid })
+}
+
 // knows reports whether a configuration of the entity was applied and not taken back.
 func (f *ConfigFeed) knows(e tree.Entity) bool {
 	f.mu.Lock()

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"math"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -27,6 +28,21 @@ func CheckTopicName(name string) error {
 		if !legal(name[i]) {
 			return core.Failf(code, "Topic name is invalid: '%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", name)
 		}
+	}
+	return nil
+}
+
+// maxGroupLength is what a group's id has room for in a record, in bytes.
+const maxGroupLength = math.MaxInt16
+
+// checkGroupID says which groups cannot have a configuration. Kafka too has no default
+// for all groups.
+func checkGroupID(id string) error {
+	switch {
+	case id == "":
+		return core.Failf(kerr.InvalidRequest.Code, "Default group resources are not allowed: name the group. The broker's settings group.consumer.* are the default of all.")
+	case len(id) > maxGroupLength:
+		return core.Failf(kerr.InvalidGroupID.Code, "The id of a group has at most %d bytes.", maxGroupLength)
 	}
 	return nil
 }
