@@ -3,6 +3,7 @@ package group_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/config"
 	"github.com/millrace/millrace/core/group"
 	"github.com/millrace/millrace/core/metadata"
 )
@@ -162,6 +164,73 @@ func TestConsumerGroupExpires(t *testing.T) {
 		if got := n.listed(nil, nil); len(got) != 0 {
 			t.Errorf("left after a restart: %q", got)
 		}
+	})
+}
+
+// TestGroupConfigurations: each group has its own times, from the next heartbeat on, and
+// also in the sessions that begin with a load; for that a load waits until the
+// configurations are known.
+func TestGroupConfigurations(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var own atomic.Pointer[map[string]config.Group]
+		known := make(chan struct{})
+		close(known)
+		n := open(t, func(n *node) {
+			n.times = func(id string) *config.Group {
+				g, ok := (*own.Load())[id]
+				if !ok {
+					g = config.Group{Session: n.settings.Consumer.Session, Heartbeat: n.settings.Consumer.Heartbeat}
+				}
+				return &g
+			}
+			n.configured = func(ctx context.Context) error {
+				select {
+				case <-known:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		})
+		defer n.stop()
+		own.Store(&map[string]config.Group{"slow": {Session: time.Minute, Heartbeat: 9 * time.Second}})
+		n.topics(map[string]int{"a": 3})
+		told := func(id, member string, epoch, want int32, topics ...string) int32 {
+			t.Helper()
+			resp := n.beat(beatRequest(id, member, epoch, topics...))
+			if resp.ErrorCode != 0 || resp.HeartbeatIntervalMillis != want {
+				t.Fatalf("%s of %s: %v, told to be heard of every %d ms, want %d", member, id, kerr.ErrorForCode(resp.ErrorCode), resp.HeartbeatIntervalMillis, want)
+			}
+			return resp.MemberEpoch
+		}
+		epochs := map[string]int32{"slow": told("slow", "m", 0, 9000, "a"), "plain": told("plain", "m", 0, 5000, "a")}
+		alive := func(what, id string, want *kerr.Error) {
+			t.Helper()
+			codesAre(t, what+": heartbeat of "+id, []int16{n.beat(beatRequest(id, "m", epochs[id])).ErrorCode}, want)
+		}
+		own.Store(&map[string]config.Group{"slow": {Session: time.Minute, Heartbeat: 7 * time.Second}})
+		told("slow", "m", epochs["slow"], 7000)
+		told("plain", "m", epochs["plain"], 5000)
+
+		known = make(chan struct{})
+		n.restart()
+		n.topics(map[string]int{"a": 3})
+		alive("before the configurations are known", "slow", kerr.CoordinatorLoadInProgress)
+		time.Sleep(time.Hour)
+		close(known)
+		synctest.Wait()
+		time.Sleep(50 * time.Second)
+		synctest.Wait()
+		alive("after a load", "slow", nil)
+		alive("after a load", "plain", kerr.UnknownMemberID)
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		alive("after its session", "slow", kerr.UnknownMemberID)
+
+		// A shard whose leadership ends meanwhile does not wait.
+		known = make(chan struct{})
+		n.restart()
 	})
 }
 

@@ -36,8 +36,7 @@ func assignorsOf(names []string) ([]string, error) {
 func (s *shard) consumerSettings() consumer.Settings {
 	o := &s.c.o.Settings
 	return consumer.Settings{
-		Session: o.Consumer.Session, Heartbeat: o.Consumer.Heartbeat, MaxSize: o.Consumer.MaxSize,
-		RegexRefresh: o.Consumer.RegexRefresh, Assignors: s.c.assignors, Downgrade: o.Consumer.Downgrade,
+		MaxSize: o.Consumer.MaxSize, RegexRefresh: o.Consumer.RegexRefresh, Assignors: s.c.assignors, Downgrade: o.Consumer.Downgrade,
 		ClassicMaxSize: o.MaxSize, Log: s.logger,
 	}
 }
@@ -47,6 +46,12 @@ type consumerEnv struct{ c *Coordinator }
 
 // Image implements consumer.Env.
 func (e consumerEnv) Image() *metadata.Image { return e.c.o.Metadata.Current() }
+
+// Times implements consumer.Env.
+func (e consumerEnv) Times(group string) consumer.Times {
+	g := e.c.o.Group(group)
+	return consumer.Times{Session: g.Session, Heartbeat: g.Heartbeat}
+}
 
 // NewMemberID implements consumer.Env.
 func (e consumerEnv) NewMemberID() string { return e.c.o.NewMemberID() }

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -24,8 +25,16 @@ import (
 // Options has what a Coordinator needs. Clock, Log, Compressors and Metadata
 // are required.
 type Options struct {
-	// Settings are those of groups, as they are at the start: none changes at run time.
-	Settings    config.Groups
+	// Settings are those of all groups, as they are at the start: none changes at run
+	// time.
+	Settings config.Groups
+	// Group is the newest configuration of a group of the consumer protocol; nil means
+	// that of Settings for all.
+	Group func(id string) *config.Group
+	// Configured waits until Group knows the groups. No shard serves before: a session
+	// that begins with a load has the length that was set for its group. It returns an
+	// error only when ctx has ended. Nil does not wait.
+	Configured  func(ctx context.Context) error
 	Clock       core.Clock
 	Log         *slog.Logger
 	Compressors *core.Compressors
@@ -61,6 +70,13 @@ const loadsAtOnce = 4
 func New(o Options) (*Coordinator, error) {
 	if o.Clock == nil || o.Log == nil || o.Compressors == nil || o.Metadata == nil {
 		return nil, fmt.Errorf("group coordinator: clock, log, compressors and metadata are required: %w", core.ErrInvalidConfig)
+	}
+	if o.Group == nil {
+		all := config.Group{Session: o.Settings.Consumer.Session, Heartbeat: o.Settings.Consumer.Heartbeat}
+		o.Group = func(string) *config.Group { return &all }
+	}
+	if o.Configured == nil {
+		o.Configured = func(context.Context) error { return nil }
 	}
 	if o.NewMemberID == nil {
 		o.NewMemberID = randomID

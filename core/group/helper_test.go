@@ -37,6 +37,8 @@ type node struct {
 	storage     core.Storage
 	cache       *metadata.Cache
 	settings    config.Groups
+	times       func(string) *config.Group
+	configured  func(context.Context) error
 	topic       *config.Topic
 	parts       int32
 	epoch       int32
@@ -141,7 +143,7 @@ func (n *node) start() {
 	ids := 0
 	c, err := group.New(group.Options{
 		Settings: n.settings, Clock: core.SystemClock{}, Log: log, Compressors: n.compressors,
-		Metadata:    n.cache,
+		Metadata: n.cache, Group: n.times, Configured: n.configured,
 		NewMemberID: func() string { ids++; return fmt.Sprint("id-", ids) },
 	})
 	if err != nil {

@@ -37,8 +37,10 @@ func (s *shard) load() bool {
 	for {
 		l, err := s.read()
 		if err == nil && s.catchUp(l.end) {
-			s.activate(l, began)
-			return true
+			if err = s.c.o.Configured(s.ctx); err == nil {
+				s.activate(l, began)
+				return true
+			}
 		}
 		if s.ctx.Err() != nil {
 			return false

@@ -12,8 +12,6 @@ import (
 
 // Settings are what groups are configured with.
 type Settings struct {
-	Session      time.Duration // group.consumer.session.timeout.ms
-	Heartbeat    time.Duration // group.consumer.heartbeat.interval.ms
 	MaxSize      int           // group.consumer.max.size, at least 1
 	RegexRefresh time.Duration // group.consumer.regex.refresh.interval.ms
 	// Assignors are names of package assign, at least one, the default first:
@@ -26,8 +24,17 @@ type Settings struct {
 	Log            *slog.Logger
 }
 
+// Times are those of the members of a group.
+type Times struct {
+	Session   time.Duration // consumer.session.timeout.ms: who is not heard of for so long is gone
+	Heartbeat time.Duration // consumer.heartbeat.interval.ms: how often members are to be heard of
+}
+
 // Env is what a group needs from its owner.
 type Env interface {
+	// Times are those of a group as they are now. They may change at run time: a member
+	// has those of its last heartbeat.
+	Times(group string) Times
 	// Image is the cluster as this broker knows it.
 	Image() *metadata.Image
 	// NewMemberID is a random UUID.

@@ -47,10 +47,11 @@ func (g *Group) heartbeat(now time.Time, caller Caller, req *kmsg.ConsumerGroupH
 	if err := c.advance(owned, req.Topics != nil); err != nil {
 		return Outcome{}, err
 	}
-	g.seen(now, c)
+	times := g.env.Times(g.id)
+	g.seen(now, c, times.Session)
 	id := c.m.id
 	resp.MemberID, resp.MemberEpoch = &id, c.m.epoch
-	resp.HeartbeatIntervalMillis = int32(g.settings.Heartbeat.Milliseconds())
+	resp.HeartbeatIntervalMillis = int32(times.Heartbeat.Milliseconds())
 	// A member that tells everything wants to be told everything; so does one that comes
 	// with its last epoch, for it has missed a reply.
 	full := req.MemberEpoch == epochJoin || req.RebalanceTimeoutMillis != -1 && req.Topics != nil &&

@@ -332,6 +332,42 @@ func (r *rig) epochOf(member string) int32 {
 
 // TestTopics: topics that come, grow and go give a new assignment, also when its records
 // cannot be stored at first.
+// Times may change while the group has members: a member has those of its last heartbeat,
+// so that nobody is removed for an interval that it was told.
+func TestTimesChange(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cluster.set("a", 2)
+	r.cluster.publish()
+	beats := func(resp kmsg.ConsumerGroupHeartbeatResponse, want int32) int32 {
+		t.Helper()
+		if resp.HeartbeatIntervalMillis != want {
+			t.Errorf("told to be heard of every %d ms, want %d", resp.HeartbeatIntervalMillis, want)
+		}
+		return resp.MemberEpoch
+	}
+	epoch := beats(r.heartbeat(join("m", "a")), 5000)
+	r.times = consumer.Times{Session: 3 * time.Second, Heartbeat: time.Second}
+	r.wait(44 * time.Second)
+	if r.g.Size() != 1 {
+		t.Fatal("a member was removed by a session that it does not know of")
+	}
+	beats(r.heartbeat(beat("m", epoch)), 1000)
+	r.times = consumer.Times{Session: time.Minute, Heartbeat: 15 * time.Second}
+	r.wait(2 * time.Second)
+	beats(r.heartbeat(beat("m", epoch)), 15000)
+	r.wait(59 * time.Second)
+	if r.g.Size() != 1 {
+		t.Fatal("a member was removed within its longer session")
+	}
+	r.times.Session = 3 * time.Second
+	r.heartbeat(beat("m", epoch))
+	r.wait(4 * time.Second)
+	if r.g.Size() != 0 {
+		t.Fatal("a member stays after its shorter session")
+	}
+}
+
 func TestTopics(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

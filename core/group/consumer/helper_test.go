@@ -60,6 +60,7 @@ type rig struct {
 	t        *testing.T
 	cluster  cluster
 	settings consumer.Settings
+	times    consumer.Times
 	now      time.Time
 	g        *consumer.Group
 	log      []schema.Record
@@ -70,8 +71,8 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, now: time.UnixMilli(1700000000000), settings: consumer.Settings{
-		Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 1000, RegexRefresh: 10 * time.Minute,
+	r := &rig{t: t, now: time.UnixMilli(1700000000000), times: consumer.Times{Session: 45 * time.Second, Heartbeat: 5 * time.Second}, settings: consumer.Settings{
+		MaxSize: 1000, RegexRefresh: 10 * time.Minute,
 		Assignors: []string{"uniform", "range"}, Downgrade: true, ClassicMaxSize: 1000, Log: slog.New(slog.DiscardHandler),
 	}}
 	r.cluster.publish()
@@ -81,6 +82,9 @@ func newRig(t *testing.T) *rig {
 
 // Image implements consumer.Env.
 func (r *rig) Image() *metadata.Image { return r.cluster.image }
+
+// Times implements consumer.Env.
+func (r *rig) Times(string) consumer.Times { return r.times }
 
 // NewMemberID implements consumer.Env.
 func (r *rig) NewMemberID() string { r.ids++; return fmt.Sprint("made-", r.ids) }

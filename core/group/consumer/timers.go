@@ -46,11 +46,11 @@ func (g *Group) arm(d *deadlines) {
 	}
 }
 
-// seen notes that a member of the consumer protocol was heard of.
-func (g *Group) seen(now time.Time, c *change) {
+// seen notes that a member of the consumer protocol was heard of, and begins a session.
+func (g *Group) seen(now time.Time, c *change, session time.Duration) {
 	d := g.of(c.m.id)
 	d.join, d.sync = time.Time{}, time.Time{}
-	d.session = now.Add(g.settings.Session)
+	d.session = now.Add(session)
 	g.await(now, d, c.old, c.m)
 	g.arm(d)
 }
@@ -68,9 +68,10 @@ func (g *Group) await(now time.Time, d *deadlines, old, m *member) {
 
 // Loaded begins the sessions of the members of a group that was loaded.
 func (g *Group) Loaded(now time.Time) {
+	session := g.env.Times(g.id).Session
 	for id, m := range g.members {
 		d := g.of(id)
-		d.session = now.Add(g.settings.Session)
+		d.session = now.Add(session)
 		if m.classic() {
 			d.session = now.Add(time.Duration(m.meta.Classic.SessionTimeout) * time.Millisecond)
 		} else {
