@@ -12,11 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // resource says whose settings are meant.
 type resource struct {
 	topic  string
+	group  string
 	broker int32
 	all    bool
 }
@@ -24,19 +27,20 @@ type resource struct {
 func (r *resource) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&r.topic, "topic", "", "settings of this topic")
+	f.StringVar(&r.group, "group", "", "settings of this group (of the consumer protocol)")
 	f.Int32Var(&r.broker, "broker", -1, "settings of the broker with this id")
 	f.BoolVar(&r.all, "broker-defaults", false, "the dynamic settings that all brokers share")
 }
 
 func (r *resource) check() error {
 	n := 0
-	for _, given := range []bool{r.topic != "", r.broker >= 0, r.all} {
+	for _, given := range []bool{r.topic != "", r.group != "", r.broker >= 0, r.all} {
 		if given {
 			n++
 		}
 	}
 	if n != 1 {
-		return usagef("give one of --topic, --broker and --broker-defaults")
+		return usagef("give one of --topic, --group, --broker and --broker-defaults")
 	}
 	return nil
 }
@@ -44,10 +48,11 @@ func (r *resource) check() error {
 func newConfig(io streams) *cobra.Command {
 	conn := &connection{}
 	cmd := &cobra.Command{
-		Use: "config", Short: "Show and change the settings of topics and brokers",
+		Use: "config", Short: "Show and change the settings of topics, groups and brokers",
 		Example: `  millrace config describe --topic orders
   millrace config describe --broker 0 --all
-  millrace config alter --topic orders --set retention.ms=3600000 --delete segment.bytes`,
+  millrace config alter --topic orders --set retention.ms=3600000 --delete segment.bytes
+  millrace config alter --group billing --set consumer.session.timeout.ms=60000`,
 	}
 	conn.flags(cmd)
 	cmd.AddCommand(configDescribe(io, conn), configAlter(io, conn))
@@ -65,14 +70,15 @@ func configDescribe(io streams, conn *connection) *cobra.Command {
 			if err := r.check(); err != nil {
 				return err
 			}
-			return withAdmin(cmd.Context(), conn, func(ctx context.Context, adm *kadm.Client) error {
-				configs, err := describeConfigs(ctx, adm, &r)
+			return withClient(cmd.Context(), conn, func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error {
+				configs, err := describeConfigs(ctx, cl, adm, &r)
 				if err != nil {
 					return err
 				}
 				if !all {
 					configs = slices.DeleteFunc(configs, func(c kadm.Config) bool {
-						return c.Source.String() == "DEFAULT_CONFIG" || r.topic != "" && !strings.HasPrefix(c.Source.String(), "DYNAMIC_TOPIC")
+						return c.Source.String() == "DEFAULT_CONFIG" || r.topic != "" && !strings.HasPrefix(c.Source.String(), "DYNAMIC_TOPIC") ||
+							r.group != "" && c.Source != kmsg.ConfigSourceGroupConfig
 					})
 				}
 				return printConfigs(io, configs, asJSON)
@@ -85,7 +91,7 @@ func configDescribe(io streams, conn *connection) *cobra.Command {
 	return cmd
 }
 
-func describeConfigs(ctx context.Context, adm *kadm.Client, r *resource) ([]kadm.Config, error) {
+func describeConfigs(ctx context.Context, cl *kgo.Client, adm *kadm.Client, r *resource) ([]kadm.Config, error) {
 	var (
 		got  kadm.ResourceConfigs
 		err  error
@@ -95,6 +101,9 @@ func describeConfigs(ctx context.Context, adm *kadm.Client, r *resource) ([]kadm
 	case r.topic != "":
 		name = r.topic
 		got, err = adm.DescribeTopicConfigs(ctx, r.topic)
+	case r.group != "":
+		name = r.group
+		got, err = describeGroupConfigs(ctx, cl, r.group)
 	case r.all:
 		got, err = adm.DescribeBrokerConfigs(ctx)
 	default:
@@ -176,8 +185,8 @@ func configAlter(io streams, conn *connection) *cobra.Command {
 			if len(changes) == 0 {
 				return usagef("nothing to change: give --set name=value or --delete name")
 			}
-			return withAdmin(cmd.Context(), conn, func(ctx context.Context, adm *kadm.Client) error {
-				if err := alterConfigs(ctx, adm, &r, changes, validate); err != nil {
+			return withClient(cmd.Context(), conn, func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error {
+				if err := alterConfigs(ctx, cl, adm, &r, changes, validate); err != nil {
 					return err
 				}
 				if validate {
@@ -199,12 +208,14 @@ func configAlter(io streams, conn *connection) *cobra.Command {
 	return cmd
 }
 
-func alterConfigs(ctx context.Context, adm *kadm.Client, r *resource, changes []kadm.AlterConfig, validate bool) error {
+func alterConfigs(ctx context.Context, cl *kgo.Client, adm *kadm.Client, r *resource, changes []kadm.AlterConfig, validate bool) error {
 	var (
 		resps kadm.AlterConfigsResponses
 		err   error
 	)
 	switch {
+	case r.group != "":
+		resps, err = alterGroupConfigs(ctx, cl, changes, validate, r.group)
 	case r.topic != "" && validate:
 		resps, err = adm.ValidateAlterTopicConfigs(ctx, changes, r.topic)
 	case r.topic != "":

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // groupView is a group as describe shows it.
@@ -30,6 +31,8 @@ type groupView struct {
 	Members     []memberView   `json:"members"`
 	Offsets     []groupOffsets `json:"offsets"`
 	Lag         int64          `json:"lag"`
+	// Configs are the settings of the group itself.
+	Configs map[string]string `json:"configs,omitempty"`
 }
 
 // memberView is one member. Assigned is by topic.
@@ -110,7 +113,23 @@ func describeGroups(ctx context.Context, cl *kgo.Client, adm *kadm.Client, names
 		errs = append(errs, err)
 		views = append(views, v)
 	}
+	if len(views) > 0 {
+		errs = append(errs, addGroupSettings(ctx, cl, views))
+	}
 	return views, errors.Join(errs...)
+}
+
+// addGroupSettings fills in what is set for the groups themselves.
+func addGroupSettings(ctx context.Context, cl *kgo.Client, views []groupView) error {
+	names := make([]string, len(views))
+	for i := range views {
+		names[i] = views[i].Group
+	}
+	set, err := ownSettings(ctx, cl, kmsg.ConfigResourceTypeGroupConfig, names)
+	for i := range views {
+		views[i].Configs = set[views[i].Group]
+	}
+	return err
 }
 
 // describeGroup shows what is known of a group also where it fails.
@@ -243,8 +262,8 @@ func at(listed kadm.ListedOffsets, topic string, p int32) int64 {
 }
 
 func printGroup(io streams, v *groupView) error {
-	fmt.Fprintf(io.out, "Group: %s\tType: %s\tState: %s\tAssignor: %s\tCoordinator: %d\tMembers: %d\tLag: %d\n",
-		v.Group, v.Type, v.State, orDash(v.Assignor), v.Coordinator, len(v.Members), v.Lag)
+	fmt.Fprintf(io.out, "Group: %s\tType: %s\tState: %s\tAssignor: %s\tCoordinator: %d\tMembers: %d\tLag: %d%s\n",
+		v.Group, v.Type, v.State, orDash(v.Assignor), v.Coordinator, len(v.Members), v.Lag, groupConfigs(v.Configs))
 	w := tabwriter.NewWriter(io.out, 2, 8, 2, ' ', 0)
 	if len(v.Members) > 0 {
 		fmt.Fprintln(w, "  MEMBER\tINSTANCE\tCLIENT\tHOST\tASSIGNED")
@@ -266,6 +285,14 @@ func printGroup(io streams, v *groupView) error {
 		}
 	}
 	return w.Flush()
+}
+
+// groupConfigs shows the settings of a group that has some, or of which they are not known.
+func groupConfigs(configs map[string]string) string {
+	if configs != nil && len(configs) == 0 {
+		return ""
+	}
+	return "\tConfigs: " + settingsList(configs)
 }
 
 // offset shows one that may not be known.

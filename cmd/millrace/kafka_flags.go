@@ -40,7 +40,7 @@ func kafkaFlag(cmd *cobra.Command, err error) error {
 	case "print-data-log", "deep-iteration":
 		hint = "use --print-records"
 	case "entity-type", "entity-name":
-		hint = "use --topic, --broker or --broker-defaults"
+		hint = "use --topic, --group, --broker or --broker-defaults"
 	case "add-config":
 		hint = "use --set name=value"
 	case "delete-config":

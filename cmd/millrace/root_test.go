@@ -43,7 +43,7 @@ func TestUsage(t *testing.T) {
 		"produce t --broker-list a:1":               "use --bootstrap-server",
 		"consume t --property print.key=true":       "a flag of its own",
 		"dump-log --files x":                        "the files are arguments: millrace dump-log FILE|DIR...",
-		"config alter --entity-type topics":         "use --topic, --broker or --broker-defaults",
+		"config alter --entity-type topics":         "use --topic, --group, --broker or --broker-defaults",
 		"config alter --topic t --add-config a=b":   "use --set",
 		"groups list --state bogus":                 "--state bogus: want some of Stable, ",
 		"groups list --type Classic,bogus":          "--type bogus",

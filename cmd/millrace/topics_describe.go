@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -97,45 +96,11 @@ func describeTopics(ctx context.Context, cl *kgo.Client, adm *kadm.Client, names
 
 // addSettings fills in what is set for the topics themselves.
 func addSettings(ctx context.Context, cl *kgo.Client, views []topicView, names []string) error {
-	req := kmsg.NewPtrDescribeConfigsRequest()
-	for _, name := range names {
-		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, name
-		req.Resources = append(req.Resources, r)
-	}
-	// Not kadm's call, which forgets all topics where it may not see one.
-	resp, err := req.RequestWith(ctx, cl)
-	if err != nil {
-		return fmt.Errorf("describe settings: %w", err)
-	}
-	answers := map[string]kmsg.DescribeConfigsResponseResource{}
-	for _, r := range resp.Resources {
-		answers[r.ResourceName] = r
-	}
-	set := map[string]map[string]string{}
-	err = eachAnswer("settings of topic", names, answers, nil, func(name string, r kmsg.DescribeConfigsResponseResource) error {
-		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-			return brokerError("settings of topic "+name, err, deref(r.ErrorMessage))
-		}
-		set[name] = map[string]string{}
-		for _, c := range r.Configs {
-			if strings.HasPrefix(c.Source.String(), "DYNAMIC_TOPIC") {
-				set[name][c.Name] = deref(c.Value)
-			}
-		}
-		return nil
-	})
+	set, err := ownSettings(ctx, cl, kmsg.ConfigResourceTypeTopic, names)
 	for i := range views {
 		views[i].Configs = set[views[i].Name]
 	}
 	return err
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 // addOffsets fills in the offsets of partitions that have a leader to ask.
@@ -171,21 +136,26 @@ func printTopic(io streams, v *topicView) {
 	if len(v.Partitions) > 0 {
 		replication = len(v.Partitions[0].Replicas)
 	}
-	settings := make([]string, 0, len(v.Configs))
-	if v.Configs == nil {
-		settings = append(settings, "unknown")
-	}
-	for _, k := range slices.Sorted(maps.Keys(v.Configs)) {
-		settings = append(settings, k+"="+v.Configs[k])
-	}
 	fmt.Fprintf(io.out, "Topic: %s\tTopicId: %s\tPartitionCount: %d\tReplicationFactor: %d\tConfigs: %s\n",
-		v.Name, v.ID, len(v.Partitions), replication, strings.Join(settings, ","))
+		v.Name, v.ID, len(v.Partitions), replication, settingsList(v.Configs))
 	w := tabwriter.NewWriter(io.out, 2, 8, 2, ' ', 0)
 	for _, p := range v.Partitions {
 		fmt.Fprintf(w, "  Partition: %d\tLeader: %s\tEpoch: %d\tReplicas: %s\tIsr: %s\tOffsets: %s\n",
 			p.Partition, orNone(p.Leader), p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), offsets(p.Start, p.End))
 	}
 	_ = w.Flush() // the output remembers its error
+}
+
+// settingsList shows settings, NAME=VALUE, by name.
+func settingsList(configs map[string]string) string {
+	if configs == nil {
+		return "unknown"
+	}
+	list := make([]string, 0, len(configs))
+	for _, k := range slices.Sorted(maps.Keys(configs)) {
+		list = append(list, k+"="+configs[k])
+	}
+	return strings.Join(list, ",")
 }
 
 func orNone(leader int32) string {

@@ -18,6 +18,10 @@ type Configs interface {
 	Snapshot() *config.Snapshot
 	// Topic is the newest configuration of a topic; the defaults where it has none.
 	Topic(name string) *config.Topic
+	// Group is the newest configuration of a group; the defaults where it has none.
+	Group(id string) *config.Group
+	// Groups are the ids of the groups that have a configuration, in order.
+	Groups() []string
 }
 
 // Dirs lists the log directories with their sizes: a core.Storage.

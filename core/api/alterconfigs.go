@@ -11,7 +11,7 @@ import (
 )
 
 // alterConfigs serves AlterConfigs v0-2: what a request names becomes the whole
-// configuration of a topic or broker.
+// configuration of a topic, group or broker.
 func (s *Server) alterConfigs() endpoint {
 	layout := []field{array(fixed(1), text(), array(text(), text())), fixed(1)}
 	return plain(0, 2, kmsg.NewPtrAlterConfigsRequest, layout, s.handleAlterConfigs)
@@ -77,6 +77,11 @@ func (c *call) mayAlter(ctx context.Context, a *controller.ConfigAlteration) err
 	case controller.TopicResource:
 		if !c.allowed(ctx, OpAlterConfigs, TopicResource, a.Name) {
 			return denied(kerr.TopicAuthorizationFailed)
+		}
+		return nil
+	case controller.GroupResource:
+		if !c.allowed(ctx, OpAlterConfigs, GroupResource, a.Name) {
+			return denied(kerr.GroupAuthorizationFailed)
 		}
 		return nil
 	case controller.BrokerResource, controller.ResourceType(brokerLoggers):

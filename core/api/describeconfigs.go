@@ -12,8 +12,8 @@ import (
 	"github.com/millrace/millrace/core/controller"
 )
 
-// describeConfigs serves DescribeConfigs v0-4: topics, this broker, and, under the
-// empty name, what was altered for all brokers. This broker knows the settings of no
+// describeConfigs serves DescribeConfigs v0-4: topics, groups, this broker, and, under
+// the empty name, what was altered for all brokers. This broker knows the settings of no
 // other one.
 func (s *Server) describeConfigs() endpoint {
 	layout := []field{array(fixed(1), text(), texts()), fixed(1).from(1), fixed(1).from(3)}
@@ -60,7 +60,7 @@ func configEntry(e config.Entry, synonyms, documentation bool) kmsg.DescribeConf
 	return rc
 }
 
-// configOwner is a topic or a broker that has a configuration, under one spelling.
+// configOwner is a topic, a group or a broker that has a configuration, under one spelling.
 type configOwner struct {
 	kind kmsg.ConfigResourceType
 	name string
@@ -95,6 +95,13 @@ func (s *Server) configEntries(ctx context.Context, c *call, q *kmsg.DescribeCon
 		if owner.name, err = s.ownBroker(q); err != nil {
 			return nil, err
 		}
+	case kind == controller.GroupResource:
+		if !c.allowed(ctx, OpDescribeConfigs, GroupResource, q.ResourceName) {
+			return nil, denied(kerr.GroupAuthorizationFailed)
+		}
+		if q.ResourceName == "" {
+			return nil, core.Failf(kerr.InvalidRequest.Code, "Group name must not be empty")
+		}
 	default:
 		return nil, core.Failf(kerr.InvalidRequest.Code, "Unsupported resource type: %d", q.ResourceType)
 	}
@@ -106,6 +113,8 @@ func (s *Server) configEntries(ctx context.Context, c *call, q *kmsg.DescribeCon
 	switch {
 	case kind == controller.TopicResource:
 		return snap.DescribeTopic(s.Configs.Topic(q.ResourceName), names), nil
+	case kind == controller.GroupResource: // it need not exist, as in Kafka
+		return snap.DescribeGroup(s.Configs.Group(q.ResourceName), names), nil
 	case q.ResourceType == brokerLoggers:
 		return nil, nil
 	case owner.name == "":

@@ -39,6 +39,7 @@ func text() field              { return field{kind: kindText, max: math.MaxInt16
 func blob() field              { return field{kind: kindBytes, max: math.MaxInt16} }
 func texts() field             { return field{kind: kindTexts, max: math.MaxInt16} }
 func numbers() field           { return field{kind: kindNumbers, size: 4, max: math.MaxInt16} } // of 32 bits
+func octets() field            { return field{kind: kindNumbers, size: 1, max: math.MaxInt16} } // of 8 bits
 func array(fs ...field) field  { return field{kind: kindStructures, fields: fs, max: math.MaxInt16} }
 func option(fs ...field) field { return field{kind: kindStructure, fields: fs, max: math.MaxInt16} }
 func (f field) from(v int16) field {

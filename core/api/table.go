@@ -31,6 +31,7 @@ func (s *Server) table() []endpoint {
 		s.describeConfigs(),
 		s.alterConfigs(),
 		s.incrementalAlterConfigs(),
+		s.listConfigResources(),
 		s.describeCluster(),
 		s.describeTopicPartitions(),
 		s.alterReplicaLogDirs(),

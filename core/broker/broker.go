@@ -92,7 +92,7 @@ func New(o Options) (*Broker, error) {
 			newCache, newFeed, newCompressors, newPolicies, newController, newPeers,
 			newHalt, newWeb, newCoordination, newStore, newGroups, newReplicas, newGuard, newAPIServer, newNetwork, newMember,
 		),
-		fx.Invoke(attachSources, attachProduce, attachISR),
+		fx.Invoke(attachSources, attachProduce, attachISR, attachGroups),
 		fx.Options(o.Parts...),
 		fx.Populate(&b.log, &b.web, &b.store, &b.network, &b.member, &b.halt, &b.metrics, &b.settings),
 	)

@@ -34,6 +34,11 @@ func (c *configs) apply(e tree.Entity, values map[string]string) {
 		if m := c.replicas.running(); m != nil {
 			m.Reconfigure(e.Name)
 		}
+	case tree.GroupConfigs:
+		var id string
+		if id, err = e.Group(); err == nil {
+			err = c.settings.SetGroup(id, values)
+		}
 	case tree.BrokerConfigs:
 		switch e.Name {
 		case tree.DefaultEntity:

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/api"
+	"github.com/millrace/millrace/core/controller"
 	"github.com/millrace/millrace/core/group"
 	"github.com/millrace/millrace/core/group/legacy"
 	"github.com/millrace/millrace/core/metadata"
@@ -19,21 +21,28 @@ import (
 // any more, and long before the logs close.
 type groups struct {
 	*group.Coordinator
-	protocols []string // those that are served
+	feed      *controller.ConfigFeed // set by attachGroups
+	protocols []string               // those that are served
 }
 
 func newGroups(lc fx.Lifecycle, s *settings, log *slog.Logger, cache *metadata.Cache, c *core.Compressors) (*groups, error) {
+	g := &groups{protocols: s.Broker().Groups.Protocols}
 	k, err := group.New(group.Options{
 		Settings: s.Broker().Groups, Clock: s.clock, Log: log.With("part", "groups"),
-		Compressors: c, Metadata: cache,
+		Compressors: c, Metadata: cache, Group: s.Group,
+		Configured: func(ctx context.Context) error { return g.feed.Loaded(ctx) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	g := &groups{Coordinator: k, protocols: s.Broker().Groups.Protocols}
+	g.Coordinator = k
 	lc.Append(fx.StopHook(g.Close)) // of a start that failed before there were listeners
 	return g, nil
 }
+
+// attachGroups tells the coordinator when the configurations of groups are known, from
+// the feed, which is assembled later than it.
+func attachGroups(g *groups, feed *controller.ConfigFeed) { g.feed = feed }
 
 // serving is the coordinator as requests use it, and the offsets in the tree.
 func (g *groups) serving(tree *sessions) api.Groups {
