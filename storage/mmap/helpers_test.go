@@ -3,6 +3,7 @@ package mmap_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,6 +35,27 @@ func openFS(t testing.TB, fs vfs.FS, dirs ...string) *mmap.Storage {
 	}
 	t.Cleanup(func() { _ = s.Close() }) // the test closes where the answer matters
 	return s
+}
+
+// seeds runs a test with n seeds, each as a test of its own, so that nothing keeps its
+// disk when it is over: a disk is some hundred KB.
+func seeds(t *testing.T, n uint64, test func(t *testing.T, seed uint64)) {
+	t.Helper()
+	for seed := range n {
+		if !t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { test(t, seed) }) {
+			return
+		}
+	}
+}
+
+// each is seeds for a number that grows until a test has set done.
+func each(t *testing.T, done *bool, test func(t *testing.T, n int64)) {
+	t.Helper()
+	for n := int64(0); !*done; n++ {
+		if !t.Run(fmt.Sprint(n), func(t *testing.T) { test(t, n) }) {
+			return
+		}
+	}
 }
 
 func openLog(t testing.TB, s core.Storage, id core.LogID, cfg core.LogConfig) (core.Log, core.Recovered) {

@@ -86,7 +86,7 @@ func TestPromotePowerCut(t *testing.T) {
 		t.Run(fmt.Sprintf("unordered=%v", unordered), func(t *testing.T) {
 			t.Parallel()
 			done := false
-			for cut := int64(0); !done; cut++ {
+			each(t, &done, func(t *testing.T, cut int64) {
 				for seed := range uint64(6) {
 					rnd := rand.New(rand.NewPCG(seed, uint64(cut)))
 					disk := vfstest.NewDisk(vfstest.Options{Rand: rnd, Unordered: unordered})
@@ -118,7 +118,7 @@ func TestPromotePowerCut(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-			}
+			})
 		})
 	}
 }

@@ -24,23 +24,20 @@ import (
 // as a blob.
 func tried(t *testing.T, from, to int64, story func(t *testing.T, d *vfstest.Disk) *vfstest.Disk) {
 	t.Helper()
-	for seed := range uint64(40) {
+	seeds(t, 40, func(t *testing.T, seed uint64) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		d := vfstest.NewDisk(vfstest.Options{Rand: rnd})
 		d = story(t, d).Crash(rnd)
 		s := openFS(t, d, logDir)
 		l, _ := openLog(t, s, logID(), small(1000))
 		holds(t, l, from, to)
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if err := checkFiles(d, logDir+"/t-0", small(1000)); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
+			t.Fatal(err)
 		}
-	}
+	})
 }
 
 func flush(t *testing.T, l core.Log) {
@@ -224,7 +221,7 @@ func end(l core.Log) int64 {
 func TestLostEndOfAClosedSegment(t *testing.T) {
 	t.Parallel()
 	cut := 0
-	for seed := range uint64(200) {
+	seeds(t, 200, func(t *testing.T, seed uint64) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		d := vfstest.NewDisk(vfstest.Options{Rand: rnd})
 		l, _ := openLog(t, openFS(t, d, logDir), logID(), small(1000))
@@ -238,7 +235,7 @@ func TestLostEndOfAClosedSegment(t *testing.T) {
 		if strings.Contains(rec.Reason, "next segment begins") {
 			cut++
 			if !strings.Contains(rec.Reason, ".log: ends at offset") {
-				t.Fatalf("seed %d: %q", seed, rec.Reason)
+				t.Fatal(rec.Reason)
 			}
 		}
 		// A crash during that recovery must not leave the gap either.
@@ -246,7 +243,7 @@ func TestLostEndOfAClosedSegment(t *testing.T) {
 		d = d.Crash(rnd)
 		l, _ = openLog(t, openFS(t, d, logDir), logID(), small(1000))
 		holds(t, l, 0, end(l))
-	}
+	})
 	if cut == 0 {
 		t.Fatal("no power cut has left a gap")
 	}

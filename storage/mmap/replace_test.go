@@ -102,7 +102,7 @@ func TestReplacePowerCut(t *testing.T) {
 			t.Run(fmt.Sprintf("unordered=%v/keep=%v", unordered, keep), func(t *testing.T) {
 				t.Parallel()
 				done := false
-				for cut := int64(0); !done; cut++ {
+				each(t, &done, func(t *testing.T, cut int64) {
 					for seed := range uint64(4) {
 						rnd := rand.New(rand.NewPCG(seed, uint64(cut)))
 						disk := vfstest.NewDisk(vfstest.Options{Rand: rnd, Unordered: unordered})
@@ -142,7 +142,7 @@ func TestReplacePowerCut(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-				}
+				})
 			})
 		}
 	}

@@ -17,6 +17,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.UnknownMemberIdException;
 import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
@@ -112,7 +113,7 @@ final class Member {
             } catch (WakeupException e) {
                 consumer.commitSync(read); // told to leave, it commits all the same what it has printed
             }
-        } catch (CommitFailedException | RebalanceInProgressException e) {
+        } catch (CommitFailedException | RebalanceInProgressException | UnknownMemberIdException e) {
             System.err.println("commit: " + e); // the records come again, here or elsewhere
             out.print("failed\n");
             out.flush();
