@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -82,39 +85,69 @@ func baseOffset(path string) (int64, error) {
 // entries splits an index file; bad tells of a size that does not fit. Preallocated
 // entries, all zeros, end it; the very first entry may be one that is all zeros.
 func entries(data []byte, size int, bad func(pos int64, why string)) [][]byte {
+	used := len(bytes.TrimRight(data, "\x00"))
+	whole := len(data) / size * size
+	if over := len(data) - whole; over > 0 && (used > whole || whole == 0) {
+		bad(int64(whole), fmt.Sprintf("%d bytes left over after entries of %d", over, size))
+	}
 	var out [][]byte
-	for pos := 0; pos < len(data); pos += size {
-		if len(data)-pos < size {
-			bad(int64(pos), fmt.Sprintf("%d bytes left over after entries of %d", len(data)-pos, size))
-			return out
-		}
-		e := data[pos : pos+size]
-		if pos > 0 && strings.Trim(string(data[pos:]), "\x00") == "" {
-			return out
-		}
-		out = append(out, e)
+	for pos := 0; pos < whole && (pos == 0 || pos < used); pos += size { // an entry may end with zeros
+		out = append(out, data[pos:pos+size])
 	}
 	return out
 }
 
 // segment is what the .log file beside an index says, for checking the index.
 type segment struct {
-	batches map[int64]batchView // by position
+	batches []indexed // as they lie in the file
 	found   bool
 }
 
+// indexed is a batch as far as an index tells of it. latest is the place, in
+// segment.batches, of the latest timestamp up to and with this batch.
+type indexed struct {
+	pos, base, last, maxTS int64
+	latest                 int
+}
+
 func readSegment(index string) (segment, error) {
-	s := segment{batches: map[int64]batchView{}}
+	s := segment{}
 	path := strings.TrimSuffix(index, filepath.Ext(index)) + ".log"
 	if _, err := os.Stat(path); err != nil {
 		return s, nil //nolint:nilerr // there is nothing to check against
 	}
 	s.found = true
 	err := eachBatch(path, func(pos int64, b record.Batch) error {
-		s.batches[pos] = *viewBatch(pos, b, true)
+		i := indexed{pos, b.BaseOffset(), b.BaseOffset(), record.NoTimestamp, len(s.batches)}
+		if m, err := record.ParseMessage(b); err == nil {
+			i.maxTS = m.Timestamp
+		} else if len(b) >= record.HeaderSize {
+			i.last, i.maxTS = b.LastOffset(), b.MaxTimestamp()
+		}
+		if n := len(s.batches); n > 0 {
+			if before := s.batches[n-1].latest; s.batches[before].maxTS >= i.maxTS {
+				i.latest = before
+			}
+		}
+		s.batches = append(s.batches, i)
 		return nil
 	}, func(int64, error) {}, func(string) error { return nil })
 	return s, err
+}
+
+// at is the batch that begins at a position.
+func (s *segment) at(pos int64) (indexed, bool) {
+	i, ok := slices.BinarySearchFunc(s.batches, pos, func(b indexed, pos int64) int { return cmp.Compare(b.pos, pos) })
+	if !ok {
+		return indexed{}, false
+	}
+	return s.batches[i], true
+}
+
+// with is the place of the batch that has an offset, in a log whose offsets grow.
+func (s *segment) with(offset int64) (int, bool) {
+	i, _ := slices.BinarySearchFunc(s.batches, offset, func(b indexed, offset int64) int { return cmp.Compare(b.last, offset) })
+	return i, i < len(s.batches) && s.batches[i].base <= offset
 }
 
 // openIndex reads an index file and the log beside it.
@@ -152,10 +185,10 @@ func (d *dump) index(path string) error {
 		if v.Offset <= last.Offset || v.Position <= last.Position && i > 0 {
 			d.damaged(path, pos, "entry (%d, %d) after (%d, %d): entries must grow", v.Offset, v.Position, last.Offset, last.Position)
 		}
-		if b, ok := seg.batches[v.Position]; seg.found && !ok {
+		if b, ok := seg.at(v.Position); seg.found && !ok {
 			d.damaged(path, pos, "entry (%d, %d): no batch begins there", v.Offset, v.Position)
-		} else if seg.found && (v.Offset < b.BaseOffset || v.Offset > b.LastOffset) {
-			d.damaged(path, pos, "entry (%d, %d): the batch there has offsets %d to %d", v.Offset, v.Position, b.BaseOffset, b.LastOffset)
+		} else if seg.found && (v.Offset < b.base || v.Offset > b.last) {
+			d.damaged(path, pos, "entry (%d, %d): the batch there has offsets %d to %d", v.Offset, v.Position, b.base, b.last)
 		}
 		last = v
 		if err := d.line(&v, "offset: %d position: %d", v.Offset, v.Position); err != nil {
@@ -187,7 +220,7 @@ func (d *dump) timeIndex(path string) error {
 			d.damaged(path, pos, "entry (%d, %d) after (%d, %d): entries must grow", v.Timestamp, v.Offset, last.Timestamp, last.Offset)
 		}
 		if seg.found {
-			d.checkTime(path, pos, v, seg)
+			d.checkTime(path, pos, v, &seg)
 		}
 		last = v
 		if err := d.line(&v, "timestamp: %d offset: %d", v.Timestamp, v.Offset); err != nil {
@@ -199,20 +232,20 @@ func (d *dump) timeIndex(path string) error {
 
 // checkTime sees that the batch with the entry's offset has the entry's timestamp
 // and that no batch before it has a later one.
-func (d *dump) checkTime(path string, pos int64, v timeEntry, seg segment) {
-	found := false
-	for _, b := range seg.batches {
-		if v.Offset >= b.BaseOffset && v.Offset <= b.LastOffset {
-			found = true
-			if b.MaxTimestamp != v.Timestamp {
-				d.damaged(path, pos, "entry (%d, %d): the batch with that offset has max timestamp %d", v.Timestamp, v.Offset, b.MaxTimestamp)
-			}
-		} else if b.LastOffset < v.Offset && b.MaxTimestamp > v.Timestamp {
-			d.damaged(path, pos, "entry (%d, %d): the batch at %d has a later timestamp, %d", v.Timestamp, v.Offset, b.BaseOffset, b.MaxTimestamp)
-		}
-	}
-	if !found {
+func (d *dump) checkTime(path string, pos int64, v timeEntry, seg *segment) {
+	at, ok := seg.with(v.Offset)
+	if !ok {
 		d.damaged(path, pos, "entry (%d, %d): the log has no such offset", v.Timestamp, v.Offset)
+		return
+	}
+	if b := seg.batches[at]; b.maxTS != v.Timestamp {
+		d.damaged(path, pos, "entry (%d, %d): the batch with that offset has max timestamp %d", v.Timestamp, v.Offset, b.maxTS)
+	}
+	if at == 0 {
+		return
+	}
+	if b := seg.batches[seg.batches[at-1].latest]; b.maxTS > v.Timestamp {
+		d.damaged(path, pos, "entry (%d, %d): the batch at %d has a later timestamp, %d", v.Timestamp, v.Offset, b.base, b.maxTS)
 	}
 }
 
