@@ -51,6 +51,7 @@ func attachProduce(w *web, r *replicas, s *settings, log *slog.Logger, cache *me
 			return reg.Build(ctx, name, s.env("partitioner", log))
 		},
 		TopicPartitioner: func(topic string) string { return s.Topic(topic).Partitioner },
+		MaxBatch:         func(topic string) int { return int(s.Topic(topic).MaxMessageBytes) },
 		Refused:          api.InternalTopic,
 		MaxBytes:         s.Broker().HTTPMaxBytes, Timeout: s.Broker().RequestTimeout,
 	}))

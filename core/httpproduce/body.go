@@ -29,6 +29,17 @@ type message struct {
 	timestamp  int64 // ms; noTimestamp when it names none
 }
 
+// most is more bytes than the message takes in a batch: its varints are counted as the
+// longest ones.
+func (m *message) most() int {
+	const varint32, varint64, attributes = 5, 10, 1
+	n := 5*varint32 + varint64 + attributes + len(m.key) + len(m.value)
+	for i := range m.headers {
+		n += 2*varint32 + len(m.headers[i].Key) + len(m.headers[i].Value)
+	}
+	return n
+}
+
 const (
 	unplaced    int32 = -1
 	noTimestamp int64 = -1

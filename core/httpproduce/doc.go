@@ -14,6 +14,8 @@
 //	application/octet-stream           one record, its value the body; ?key=TEXT its key
 //
 // A request has at most http.produce.max.bytes, and 100,000 records and headers together.
+// Records of one partition that are more than the topic's max.message.bytes together are
+// appended in several batches; when one is refused, those behind it are not tried.
 //
 // ?acks=all (the default) answers when the replicas in sync have the records, ?acks=1
 // when the leader has. The answer has one entry for each record, in order:

@@ -27,6 +27,8 @@ type Options struct {
 	Partitioner func(ctx context.Context, name string) (core.Partitioner, error)
 	// TopicPartitioner is the partitioner that a topic's settings name; empty for none.
 	TopicPartitioner func(topic string) string
+	// MaxBatch is a topic's max.message.bytes.
+	MaxBatch func(topic string) int
 	// Refused reports whether clients may not produce to a topic.
 	Refused func(topic string) bool
 	Clock   core.Clock

@@ -43,7 +43,7 @@ func (h *Handler) produce(ctx context.Context, topic string, ms []message, acks 
 	}
 	var waits []wait
 	for _, p := range slices.Sorted(maps.Keys(groups)) {
-		waits = append(waits, h.append(ctx, topic, p, ms, groups[p], acks))
+		waits = append(waits, h.appendAll(ctx, topic, p, ms, groups[p], acks)...)
 	}
 	for _, w := range waits {
 		w.settle(ctx, results)
@@ -128,7 +128,30 @@ type wait struct {
 	err       error
 }
 
-// append appends the records of one partition as one batch.
+// appendAll appends the records of one partition, in as many batches as the topic's
+// max.message.bytes makes of them. Behind a batch that failed none is tried: no record
+// overtakes another.
+func (h *Handler) appendAll(ctx context.Context, topic string, partition int32, ms []message, at []int, acks replica.Acks) []wait {
+	var waits []wait
+	for most := h.o.MaxBatch(topic); len(at) > 0; {
+		n := 1
+		for size := record.HeaderSize + ms[at[0]].most(); n < len(at); n++ {
+			if size += ms[at[n]].most(); size > most {
+				break
+			}
+		}
+		w := h.append(ctx, topic, partition, ms, at[:n], acks)
+		waits, at = append(waits, w), at[n:]
+		if w.err != nil && len(at) > 0 {
+			code, _ := core.KafkaCode(w.err)
+			err := core.Failf(code, "An earlier record of the request was refused by the partition; this one was not tried.")
+			return append(waits, wait{partition: partition, records: at, err: err})
+		}
+	}
+	return waits
+}
+
+// append appends records of one partition as one batch.
 func (h *Handler) append(ctx context.Context, topic string, partition int32, ms []message, at []int, acks replica.Acks) wait {
 	w := wait{partition: partition, records: at}
 	if w.leader, w.err = h.o.Leader(topic, partition); w.err != nil {
@@ -168,16 +191,16 @@ func (w *wait) settle(ctx context.Context, results []result) {
 	for i, at := range w.records {
 		if err != nil {
 			results[at] = failed(err)
-			for _, re := range w.res.RecordErrors {
-				if int(re.Index) == i {
-					results[at].Message = re.Message
-				}
-			}
 		} else {
 			offset := w.res.Base + int64(i)
 			results[at].Offset = &offset
 		}
 		results[at].Partition = &w.partition
+	}
+	for _, re := range w.res.RecordErrors {
+		if i := int(re.Index); err != nil && i >= 0 && i < len(w.records) {
+			results[w.records[i]].Message = re.Message
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ import (
 type leader struct {
 	replica.Leader // what the handler does not call
 	await          func(done func(error))
+	refused        []replica.RecordError // nothing is appended where there are some
+	batches        int
 	values         []string
 	waited         int
 }
@@ -33,6 +35,13 @@ func (l *leader) Append(_ context.Context, r replica.AppendRequest) (replica.App
 	if err != nil {
 		return replica.AppendResult{}, err
 	}
+	if l.refused != nil {
+		return replica.AppendResult{RecordErrors: l.refused}, core.Failf(kerr.InvalidRecord.Code, "One or more records have been rejected.")
+	}
+	if len(b) > maxBatch {
+		return replica.AppendResult{}, core.Failf(kerr.MessageTooLarge.Code, "too large")
+	}
+	l.batches++
 	base := int64(len(l.values))
 	for rd := record.NewReader(b, b.Payload()); rd.Next(); {
 		l.values = append(l.values, string(rd.View().Value))
@@ -49,6 +58,9 @@ func (l *leader) Await(_ int64, _ int32, done func(error)) func() {
 	l.await(done)
 	return func() {}
 }
+
+// maxBatch is the max.message.bytes of the tests' topic.
+const maxBatch = 1000
 
 // places answers the first byte of a value as its partition; p panics once.
 type places struct{ panicked *bool }
@@ -79,6 +91,7 @@ func post(t *testing.T, await func(done func(error))) ([]*leader, func(query str
 		Partitioner:      func(context.Context, string) (core.Partitioner, error) { return places{&panicked}, nil },
 		TopicPartitioner: func(string) string { return "p" },
 		Refused:          func(string) bool { return false },
+		MaxBatch:         func(string) int { return maxBatch },
 		Clock:            core.SystemClock{}, Log: slog.New(slog.DiscardHandler), MaxBytes: 1 << 20, Timeout: time.Minute,
 	})
 	mux := http.NewServeMux()
@@ -129,6 +142,43 @@ func testAcks(t *testing.T) {
 	_, send = post(t, func(done func(error)) { done(core.Failf(kerr.NotLeaderForPartition.Code, "gone")) })
 	if code, body := send("", "0a"); code != http.StatusMisdirectedRequest || !strings.Contains(body, "NOT_LEADER") {
 		t.Errorf("leadership lost: %d %s", code, body)
+	}
+}
+
+// TestBatches: what is too much for one batch becomes several, in order; a record that is too
+// large by itself is refused, and what is behind it is not tried.
+func TestBatches(t *testing.T) {
+	t.Parallel()
+	ls, send := post(t, func(done func(error)) { done(nil) })
+	var values []string
+	for i := range 40 {
+		values = append(values, fmt.Sprintf("0%02d%s", i, strings.Repeat("x", 100)))
+	}
+	if code, body := send("", values...); code != http.StatusOK || !strings.HasSuffix(body, `{"partition":0,"offset":39}]}`) {
+		t.Errorf("%d %s", code, body)
+	}
+	if got := ls[0]; fmt.Sprint(got.values) != fmt.Sprint(values) || got.batches < 5 || got.waited != got.batches {
+		t.Errorf("%d batches, %d waited for, have %v", got.batches, got.waited, got.values)
+	}
+	code, body := send("", "1a", "1"+strings.Repeat("x", maxBatch), "1c")
+	if code != http.StatusMultiStatus || fmt.Sprint(ls[1].values) != "[1a]" || !strings.Contains(body, `{"partition":1,"offset":0}`) || !strings.Contains(body, "not tried") {
+		t.Errorf("one too large: %d %s, log %v", code, body, ls[1].values)
+	}
+}
+
+// TestRefused: each record of a batch that is refused is told why, its own reason where there
+// is one; those of other partitions are in the log.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	ls, send := post(t, func(done func(error)) { done(nil) })
+	ls[1].refused = []replica.RecordError{{Index: 2, Message: "third"}, {Index: 0, Message: "first"}, {Index: 3, Message: "none"}, {Index: -1, Message: "none"}}
+	code, body := send("", "1a", "0b", "1c", "1d")
+	refused := func(message string) string {
+		return fmt.Sprintf(`{"partition":1,"error":"INVALID_RECORD","code":87,"message":%q}`, message)
+	}
+	want := `{"records":[` + refused("first") + `,{"partition":0,"offset":0},` + refused("One or more records have been rejected.") + `,` + refused("third") + `]}`
+	if code != http.StatusMultiStatus || body != want {
+		t.Errorf("%d %s\nwant %s", code, body, want)
 	}
 }
 
