@@ -5,6 +5,7 @@ package rule
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -126,7 +127,7 @@ func (r *Rule) check(p *Places) error {
 		return fmt.Errorf("%w: partitions, all and a ring exclude each other", ErrInvalid)
 	case p.Hash > FNV1a:
 		return fmt.Errorf("%w: hash %d is not known", ErrInvalid, p.Hash)
-	case !slices.IsSortedFunc(p.Ring, func(a, b Point) int { return compare(a.Point, b.Point) }):
+	case !slices.IsSortedFunc(p.Ring, func(a, b Point) int { return cmp.Compare(a.Point, b.Point) }):
 		return fmt.Errorf("%w: the ring is not sorted by point", ErrInvalid)
 	}
 	for _, n := range p.Partitions {
@@ -136,17 +137,6 @@ func (r *Rule) check(p *Places) error {
 		r.most = max(r.most, uint64(pt.Partition)+1)
 	}
 	return nil
-}
-
-func compare(a, b uint32) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	default:
-		return 0
-	}
 }
 
 // Fits reports whether a topic with n partitions has all that the rule names.
