@@ -34,6 +34,7 @@ type replicas struct {
 	groups      *groups
 	guard       *guard.Guard
 	isr         *isrChanges // set by attachISR
+	dirs        *logDirs
 
 	manager *replica.Manager
 	loaded  atomic.Pointer[replica.Manager]
@@ -57,10 +58,11 @@ func attachISR(r *replicas, s *settings, c *controller.Controller) {
 func (r *replicas) start(ctx context.Context) error {
 	b := r.settings.Broker()
 	r.web.set(telemetry.Recovering)
+	r.dirs = newLogDirs(b.ID, r.store.tree.sessions.get, r.settings.clock, r.log)
 	m, err := replica.NewManager(replica.Options{
 		BrokerID: b.ID, Storage: r.store.Storage, Clock: r.settings.clock, Log: r.log.With("part", "replica"),
 		Compressors: r.compressors, Topic: r.settings.Topic, Retention: r.policies.get, Known: r.known,
-		ISR: r.isr, OnOffline: r.offline, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics}, Guard: r.guard,
+		ISR: r.isr, OnOffline: r.offline, OnOnline: r.online, OnAllOffline: r.allOffline, Observer: logObserver{r.metrics}, Guard: r.guard,
 		OnLeadership:     r.groups.OnLeadership,
 		Commits:          &commits{r.groups.Coordinator, legacy.New(r.store.tree.sessions.get), r.log.With("part", "retention")},
 		Cleaner:          func() config.Cleaner { return r.settings.Broker().Logs.Cleaner },
@@ -87,6 +89,7 @@ func (r *replicas) start(ctx context.Context) error {
 		}
 	}
 	m.Start()
+	r.dirs.start()
 	r.loaded.Store(m)
 	return nil
 }
@@ -96,6 +99,7 @@ func (r *replicas) stop(ctx context.Context) error {
 	if r.manager == nil {
 		return nil
 	}
+	r.dirs.close()
 	return r.manager.Close(ctx)
 }
 
@@ -108,6 +112,12 @@ func (r *replicas) offline(tp core.TopicPartition, dir string, err error) {
 	}
 	r.log.Error("a partition is offline; check the disk of its directory, and restart the broker once it works",
 		"topic", tp.Topic, "partition", tp.Partition, "dir", dir, "err", err)
+	r.dirs.changed()
+}
+
+func (r *replicas) online(tp core.TopicPartition, dir string) {
+	r.log.Info("a partition is online again", "topic", tp.Topic, "partition", tp.Partition, "dir", dir)
+	r.dirs.changed()
 }
 
 // allOffline ends the broker, as Kafka does: it can serve nothing, and as long as it

@@ -128,24 +128,3 @@ func (l *leadership) brokersCame(ctx context.Context, ids []int32) error {
 func containsAny(list, wanted []int32) bool {
 	return slices.ContainsFunc(list, func(id int32) bool { return slices.Contains(wanted, id) })
 }
-
-// replicasFailed takes replicas on a failed disk for dead until their broker
-// registers anew.
-func (l *leadership) replicasFailed(ctx context.Context, broker int32, tps []core.TopicPartition) error {
-	var affected []core.TopicPartition
-	for _, tp := range tps {
-		if r := (replica{tp, broker}); !l.failed[r] {
-			l.failed[r] = true
-			affected = append(affected, tp)
-		}
-	}
-	if len(affected) == 0 {
-		return nil
-	}
-	l.log.Warn("controller: replicas are offline, for their disk has failed", "replicas_of", broker, "partitions", affected)
-	if err := l.heal(ctx, affected, false); err != nil {
-		return err
-	}
-	l.tellMetadata(affected)
-	return nil
-}

@@ -79,6 +79,7 @@ type broker struct {
 	refused int                          // requests of old controllers
 	configs map[string]map[string]string // by entity
 	storage map[core.TopicPartition]int16
+	fussy   bool // storage keeps it from leading only
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -128,6 +129,9 @@ func (b *broker) leaderAndISR(r *kmsg.LeaderAndISRRequest, out *kmsg.LeaderAndIS
 			tp := core.TopicPartition{Topic: ts.Topic, Partition: p.Partition}
 			named[tp] = true
 			code := b.storage[tp]
+			if b.fussy && p.Leader != b.id {
+				code = 0
+			}
 			if old, ok := b.parts[tp]; code == 0 && (!ok || old.id != ts.TopicID || p.LeaderEpoch >= old.state.LeaderEpoch) {
 				b.parts[tp] = held{ts.TopicID, p}
 			}

@@ -181,6 +181,7 @@ func (l *leadership) takeOver(ctx context.Context) error {
 		{tree.DeleteTopicsPath, l.deletionsChanged},
 		{tree.ConfigChangesPath, l.configsChanged},
 		{tree.ISRChangesPath, l.isrsChanged},
+		{tree.LogDirEventsPath, l.logDirsChanged},
 		{tree.PreferredElectionPath, l.preferredElectionAsked},
 	} {
 		if err := l.watch(l.ctx, w.path, w.do); err != nil {
@@ -219,7 +220,7 @@ func (l *leadership) takeOver(ctx context.Context) error {
 		return err
 	}
 	l.log.Info("controller: took over", "brokers", len(l.brokers), "topics", len(l.topics))
-	for _, do := range []func(context.Context) error{l.deletionsChanged, l.isrsChanged, l.preferredElectionAsked, l.configsChanged} {
+	for _, do := range []func(context.Context) error{l.deletionsChanged, l.isrsChanged, l.logDirsChanged, l.preferredElectionAsked, l.configsChanged} {
 		if err := do(ctx); err != nil {
 			return err
 		}

@@ -136,6 +136,7 @@ func (b *batch) clashes(tp core.TopicPartition, id core.TopicID) bool {
 func (b *batch) addState(tp core.TopicPartition, e stateEntry) {
 	if old, ok := b.states[tp]; ok {
 		e.state.IsNew = e.state.IsNew || old.state.IsNew
+		e.look = e.look || old.look
 	}
 	delete(b.stops, tp)
 	b.states[tp], b.ids[tp.Topic] = e, e.id
@@ -321,26 +322,33 @@ func (o *outbox) report(b *batch, resp *kmsg.LeaderAndISRResponse) {
 	for tp, e := range b.states {
 		names[e.id] = tp.Topic
 	}
-	var offline []core.TopicPartition
+	var offline, online []core.TopicPartition
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			if p.ErrorCode == 0 {
+			tp := core.TopicPartition{Topic: names[t.TopicID], Partition: p.Partition}
+			switch p.ErrorCode {
+			case kerr.KafkaStorageError.Code:
+				offline = append(offline, tp)
+			case 0, kerr.StaleControllerEpoch.Code: // the latter: it has this state already, or a newer one
+				if b.states[tp].look {
+					online = append(online, tp)
+				}
 				continue
 			}
-			tp := core.TopicPartition{Topic: names[t.TopicID], Partition: p.Partition}
 			o.log.Warn("controller: a broker could not follow LeaderAndISR", "partition", tp, "error", kerr.ErrorForCode(p.ErrorCode))
-			if p.ErrorCode == kerr.KafkaStorageError.Code {
-				offline = append(offline, tp)
-			}
 		}
 	}
-	if len(offline) > 0 {
-		o.pushOwn("failed replicas", func(ctx context.Context) error {
-			return o.l.replicasFailed(ctx, o.broker.ID, offline)
-		})
+	if len(offline)+len(online) == 0 {
+		return
 	}
+	o.pushOwn("answers of replicas", func(ctx context.Context) error {
+		if err := o.l.replicasFailed(ctx, o.broker.ID, offline); err != nil {
+			return err
+		}
+		return o.l.replicasBack(ctx, o.broker.ID, online)
+	})
 }
 
 func (o *outbox) stopped(resp *kmsg.StopReplicaResponse) {

@@ -120,6 +120,8 @@ func (l *leadership) liveBrokers() liveBrokers {
 type stateEntry struct {
 	id    core.TopicID
 	state kmsg.LeaderAndISRRequestTopicPartition
+	// look: the state is sent to see whether the broker can have the replica again.
+	look bool
 }
 
 func (l *leadership) stateEntry(t *topic, tp core.TopicPartition, p *partition, isNew bool) stateEntry {

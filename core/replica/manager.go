@@ -44,6 +44,9 @@ type Options struct {
 	// it lies in. It must not block and not call the Manager. When it is nil, the
 	// Manager writes a line of its own to Log.
 	OnOffline func(tp core.TopicPartition, dir string, err error)
+	// OnOnline is told of a partition that serves again because its directory is back. It
+	// must not block and not call the Manager. May be nil.
+	OnOnline func(tp core.TopicPartition, dir string)
 	// OnLeadership is told when a partition begins or ceases to be led here. Calls for
 	// one partition come in order. It must not block, and neither call the Manager nor
 	// change the partition. May be nil.

@@ -140,6 +140,11 @@ func (m *Manager) storageChanged(ctx context.Context, e core.StorageEvent) {
 	}
 	m.mover.publish(again)
 	m.mover.dirChanged(ctx, e)
+	for _, p := range again {
+		if p.fault.Load() == nil && m.o.OnOnline != nil {
+			m.o.OnOnline(p.tp, p.dir())
+		}
+	}
 }
 
 // reopen replaces a partition that is offline by one with its log opened anew, in

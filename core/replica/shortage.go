@@ -85,11 +85,11 @@ func (m *Manager) retryShort(ctx context.Context) {
 	}
 }
 
-// takeOn makes a partition what the controller wants it to be. What a shortage keeps
-// it from it becomes later, and the controller need not know. admin is held.
+// takeOn makes a partition what the controller wants it to be. What a shortage, or a full
+// disk, keeps it from it becomes later, and the controller need not know. admin is held.
 func (m *Manager) takeOn(ctx context.Context, p *Partition, a assignment) error {
 	err := p.assign(ctx, a)
-	if !passes(err) {
+	if full := errors.Is(err, core.ErrNoSpace) && p.fault.Load() == nil; !full && !passes(err) {
 		p.asked = nil
 		return err
 	}

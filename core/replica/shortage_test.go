@@ -229,3 +229,72 @@ func TestRolesWaitForDescriptors(t *testing.T) {
 		t.Errorf("partition 0 leads: %v, in %d", p.IsLeader(), p.LeaderEpoch())
 	}
 }
+
+// TestRoleWaitsForSpace: a full disk keeps a partition from a role no longer than it is
+// full.
+func TestRoleWaitsForSpace(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	f := newFaulty(c)
+	b := start(t, setup{clock: c, storage: f})
+	b.Start()
+	b.apply(core.TopicID{}, state(0, 2, 1, self, 2))
+	fail(&f.putting, fmt.Errorf("write: %w", core.ErrNoSpace))
+	p := b.lead(2)
+	if p.IsLeader() {
+		t.Error("the partition is led before its epoch is on disk")
+	}
+	f.putting.Store(nil)
+	eventually(t, "the partition is led", func() bool {
+		c.advance(100 * time.Millisecond)
+		return p.IsLeader()
+	})
+	produce(t, p, batchOf(1, 10))
+}
+
+// TestOnlineAgain: who needs to know is told of partitions that are back with their
+// directory.
+func TestOnlineAgain(t *testing.T) {
+	t.Parallel()
+	disk := vfstest.NewDisk(vfstest.Options{})
+	broken := &atomic.Bool{}
+	fs := vfstest.NewFaults(disk, func(op vfstest.Op) vfstest.Fault {
+		if broken.Load() && op.Writes() {
+			return vfstest.Fault{Err: syscall.EIO}
+		}
+		return vfstest.Fault{}
+	})
+	clock := newClock()
+	st, err := mmap.Open(t.Context(), mmap.Options{Dirs: []string{"/logs"}, Clock: clock, FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	var out, back atomic.Int64
+	b := start(t, setup{clock: clock, storage: st, change: func(o *replica.Options) {
+		o.OnOffline = func(core.TopicPartition, string, error) { out.Add(1) }
+		o.OnOnline = func(_ core.TopicPartition, dir string) {
+			if dir == "/logs" {
+				back.Add(1)
+			}
+		}
+	}})
+	b.Start()
+	p := b.lead(1)
+	produce(t, p, batchOf(1, 10))
+	broken.Store(true)
+	if _, err := p.Append(t.Context(), replica.AppendRequest{Batches: batchOf(1, 10), Acks: replica.AcksAll, Version: 9}); code(err) != kerr.KafkaStorageError.Code {
+		t.Fatalf("append to a disk that fails: %v", err)
+	}
+	eventually(t, "the partition is offline", func() bool { return out.Load() > 0 })
+	broken.Store(false)
+	eventually(t, "the partition is back", func() bool {
+		if err := b.Checkpoint(t.Context()); err != nil {
+			t.Log(err)
+		}
+		return back.Load() > 0
+	})
+	if i := b.Partitions()[0]; i.Offline != nil {
+		t.Errorf("offline: %v", i.Offline)
+	}
+}

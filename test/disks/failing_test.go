@@ -125,7 +125,7 @@ func oneFails(t *testing.T, disks [2]disk, failing int) {
 					sent[p].Add(1)
 				case ctx.Err() != nil:
 					return
-				case lost[p] && failed.Load() && storageError(err):
+				case lost[p] && failed.Load() && lostError(err):
 					refused[p].Add(1)
 					time.Sleep(10 * time.Millisecond) // a refusal costs nothing: leave the others the processor
 				default:
@@ -150,7 +150,7 @@ func oneFails(t *testing.T, disks [2]disk, failing int) {
 		for ctx.Err() == nil {
 			f := in.PollFetches(ctx)
 			for _, e := range f.Errors() {
-				if ctx.Err() == nil && (!lost[e.Partition] || !failed.Load() || !storageError(e.Err)) {
+				if ctx.Err() == nil && (!lost[e.Partition] || !failed.Load() || !lostError(e.Err)) {
 					t.Errorf("partition %d (lost: %v): a consumer was told: %v", e.Partition, lost[e.Partition], e.Err)
 				}
 			}
@@ -203,9 +203,16 @@ func oneFails(t *testing.T, disks [2]disk, failing int) {
 	if log := b.Log(); !strings.Contains(log, bad) || !strings.Contains(log, "check the disk of its directory, and restart the broker once it works") {
 		t.Error("the log does not say what to do about which directory")
 	}
+	if failing == 1 { // the coordination goes on: nobody is sent to what is lost
+		harness.Eventually(t, "the metadata", func() bool { return led(t, c, lost) })
+	}
 	// It stays so, for longer than the checkpoints take, and the others go on.
+	more := int64(100) // a second or more
+	if failing == 1 {
+		more = 1 // a client looks for a leader a few times before it gives up
+	}
 	for range 2 {
-		each("refused producer", lost, &refused, 100) // a second or more
+		each("refused producer", lost, &refused, more)
 		each("producer", kept, &sent, 20)
 		each("consumer", kept, &consumed, 20)
 		commit(t, b, group)
@@ -243,6 +250,9 @@ func oneFails(t *testing.T, disks [2]disk, failing int) {
 	}
 	if offline(t, c, bad) {
 		t.Error("the directory is offline after the restart")
+	}
+	if !led(t, c, nil) {
+		t.Error("not every partition has its leader after the restart")
 	}
 	commit(t, b, group)
 	b.Stop()
@@ -304,6 +314,34 @@ func TestAllDisksFail(t *testing.T) {
 			b.Stop()
 		})
 	}
+}
+
+// lostError is what clients are told of a partition whose disk has failed: by the
+// partition, or by the metadata once the controller knows.
+func lostError(err error) bool {
+	return storageError(err) || errors.Is(err, kerr.LeaderNotAvailable)
+}
+
+// led reports whether the metadata has no leader for the partitions that are lost, whose
+// replicas are offline, and one for the others.
+func led(t *testing.T, c *kgo.Client, lost map[int32]bool) bool {
+	t.Helper()
+	req := kmsg.NewPtrMetadataRequest()
+	rt := kmsg.NewMetadataRequestTopic()
+	rt.Topic = kmsg.StringPtr(topic)
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(t.Context(), c)
+	if err != nil || len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != partitions {
+		t.Fatalf("metadata: %+v, %v", resp, err)
+	}
+	for _, p := range resp.Topics[0].Partitions {
+		switch {
+		case lost[p.Partition] && (p.Leader != -1 || p.ErrorCode != kerr.LeaderNotAvailable.Code || len(p.OfflineReplicas) != 1),
+			!lost[p.Partition] && (p.Leader < 0 || p.ErrorCode != 0 || len(p.OfflineReplicas) != 0):
+			return false
+		}
+	}
+	return true
 }
 
 // ask produces one record by itself and answers what the broker says.
