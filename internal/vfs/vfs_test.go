@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"testing"
 	"time"
 
@@ -166,6 +167,32 @@ func TestSetModified(t *testing.T) {
 		}
 		if st, err := (vfs.OS{}).Stat(name); err != nil || !st.ModTime().Equal(old) {
 			t.Errorf("after %v: %v, %v", at, st.ModTime(), err)
+		}
+	}
+}
+
+// TestNotTried: an error says that nothing was done only where that is certain.
+func TestNotTried(t *testing.T) {
+	t.Parallel()
+	marked := func(err error) bool {
+		var e *vfs.NotTriedError
+		return errors.As(err, &e)
+	}
+	for _, c := range []struct {
+		err  error
+		flag int
+		want bool
+	}{
+		{syscall.EMFILE, os.O_RDONLY, true},
+		{syscall.ENFILE, os.O_RDWR | os.O_CREATE | os.O_TRUNC, true},
+		{syscall.ENOMEM, os.O_RDWR, true},
+		{syscall.ENOMEM, os.O_RDWR | os.O_CREATE, false}, // it may have been made
+		{syscall.ENOMEM, os.O_RDWR | os.O_TRUNC, false},  // it may have been cut
+		{syscall.EIO, os.O_RDONLY, false},
+		{nil, os.O_RDONLY, false},
+	} {
+		if got := vfs.OpenError(c.err, c.flag); marked(got) != c.want || !errors.Is(got, c.err) {
+			t.Errorf("%v with flags %#x: %v, marked %v", c.err, c.flag, got, marked(got))
 		}
 	}
 }

@@ -546,3 +546,47 @@ func TestFaultOfAWriteIsShort(t *testing.T) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 }
+
+// TestWriteFileWithoutDescriptors: where they are wanting the file is as it was, on the
+// medium, too, and the error says so; where another call fails it does not, whatever it
+// fails with.
+func TestWriteFileWithoutDescriptors(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENOMEM} {
+		untried := 0
+		for stop := int64(0); ; stop++ {
+			d := vfstest.NewDisk(vfstest.Options{})
+			must(t, vfs.WriteFile(d, "f", []byte("old")))
+			var at vfstest.Kind
+			fs := vfstest.NewFaults(d, func(op vfstest.Op) vfstest.Fault {
+				if op.Seq == stop {
+					at = op.Kind
+					return vfstest.Fault{Err: errno}
+				}
+				return vfstest.Fault{}
+			})
+			err := vfs.WriteFile(fs, "f", []byte("new"))
+			if err == nil {
+				break
+			}
+			var e *vfs.NotTriedError
+			marked := errors.As(err, &e)
+			open := at == vfstest.OpenDir || at == vfstest.OpenFile && errno == syscall.EMFILE
+			if marked != open {
+				t.Errorf("%v of call %d, kind %d: %v, marked %v", errno, stop, at, err, marked)
+			}
+			if !marked {
+				continue
+			}
+			untried++
+			seen, err := vfs.ReadFile(d, "f")
+			kept, crashed := vfs.ReadFile(d.Crash(source(1)), "f")
+			if err := errors.Join(err, crashed); err != nil || string(seen) != "old" || string(kept) != "old" {
+				t.Errorf("call %d: the file has %q, and %q after a power cut; %v", stop, seen, kept, err)
+			}
+		}
+		if untried == 0 {
+			t.Errorf("%v: no call was untried", errno)
+		}
+	}
+}
