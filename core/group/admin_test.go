@@ -99,6 +99,12 @@ func TestDescribeMissing(t *testing.T) {
 				t.Errorf("%s: %+v", id, d)
 			}
 		}
+		n.commit("", at{"a", 0, 1})
+		for id, want := range map[string]*kerr.Error{"": kerr.InvalidGroupID, "none": kerr.GroupIDNotFound} {
+			if got := n.ConsumerGroupDescribe(t.Context(), id).ErrorCode; got != want.Code {
+				t.Errorf("%q is described with %v", id, kerr.ErrorForCode(got))
+			}
+		}
 	})
 }
 

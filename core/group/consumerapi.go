@@ -52,7 +52,7 @@ func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, caller Caller,
 func (c *Coordinator) ConsumerGroupDescribe(_ context.Context, id string) kmsg.ConsumerGroupDescribeResponseGroup {
 	d := kmsg.NewConsumerGroupDescribeResponseGroup()
 	d.Group = id
-	s, _, code := c.enter(id)
+	s, _, code := c.enterMember(id)
 	if code != 0 {
 		d.ErrorCode = code
 		return d

@@ -304,7 +304,6 @@ func (g *Group) Leave(now time.Time, req *kmsg.LeaveGroupRequest, resp *kmsg.Lea
 		case left[m.id]:
 			rm.ErrorCode = kerr.UnknownMemberID.Code
 		default:
-			rm.MemberID = m.id
 			left[m.id] = true
 			gone = append(gone, m)
 		}

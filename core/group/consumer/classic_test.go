@@ -292,8 +292,13 @@ func TestRemovalOfModernMembers(t *testing.T) {
 	resp := kmsg.NewLeaveGroupResponse()
 	r.commit(r.g.Leave(r.now, &leave, &resp))
 	for i, want := range []*kerr.Error{nil, kerr.UnknownMemberID, nil, kerr.FencedInstanceID, kerr.UnknownMemberID, kerr.UnknownMemberID, kerr.UnknownMemberID} {
-		if got := resp.Members[i].ErrorCode; got != codeOfKerr(want) {
-			t.Errorf("%+v: %v, want %v", leave.Members[i], kerr.ErrorForCode(got), want)
+		asked, got := leave.Members[i], resp.Members[i]
+		if got.ErrorCode != codeOfKerr(want) {
+			t.Errorf("%+v: %v, want %v", asked, kerr.ErrorForCode(got.ErrorCode), want)
+		}
+		// Clients find their answers by the names that they have given.
+		if got.MemberID != asked.MemberID || got.InstanceID != asked.InstanceID {
+			t.Errorf("asked for %+v, answered for %+v", asked, got)
 		}
 	}
 	if r.g.Size() != 1 || r.epochOf("three") == 0 {

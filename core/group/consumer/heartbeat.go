@@ -72,7 +72,7 @@ func (s *Settings) validate(req *kmsg.ConsumerGroupHeartbeatRequest) error {
 		return invalid("InstanceId can't be empty.")
 	case blank(req.RackID):
 		return invalid("RackId can't be empty.")
-	case req.MemberID == "" && (req.MemberEpoch != epochJoin || req.Version >= idVersion):
+	case strings.TrimSpace(req.MemberID) == "" && (req.MemberEpoch != epochJoin || req.Version >= idVersion):
 		return invalid("MemberId can't be empty.")
 	case req.MemberEpoch < epochLeaveStatic:
 		return invalid("MemberEpoch is invalid.")

@@ -102,6 +102,7 @@ func TestInvalidRequests(t *testing.T) {
 		"a blank instance":     change(join("x", "a"), func(q *request) { q.InstanceID = text(" ") }),
 		"an empty rack":        change(join("x", "a"), func(q *request) { q.RackID = text("") }),
 		"no member id":         join("", "a"),
+		"a blank member id":    join(" ", "a"),
 		"no member id later":   change(beat("", 3), func(q *request) { q.Version = 0 }),
 		"epoch -3":             beat("one", -3),
 		"epoch -2, no name":    beat("one", -2),

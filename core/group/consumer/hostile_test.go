@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"encoding/binary"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -120,6 +121,33 @@ func TestHugeCountsCostNothing(t *testing.T) { // counts what is allocated, so i
 	if got := after.TotalAlloc - before.TotalAlloc; got > size/10 {
 		t.Errorf("%d bytes of garbage cost %d bytes", size, got)
 	}
+}
+
+// TestPatternsThatAreNotStored: what was compiled for a member that could not be stored goes
+// with its request.
+func TestPatternsThatAreNotStored(t *testing.T) { // counts what is allocated, so it runs alone
+	r := newRig(t)
+	r.cluster.set("a", 1)
+	epoch := r.heartbeat(joinRegex("one", "a|b")).MemberEpoch
+	held := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := held()
+	r.failing = true
+	for i := range 50 {
+		req := beat("one", epoch)
+		req.SubscribedTopicRegex = text(strings.Repeat("a", 20_000) + strconv.Itoa(i))
+		r.heartbeat(req)
+	}
+	if more := held() - before; more > 4<<20 {
+		t.Errorf("%d bytes are held", more)
+	}
+	r.failing = false
+	r.heartbeat(beat("one", epoch))
+	r.checkReload()
 }
 
 // TestFullRequest: a member that tells all of itself is told all that it has, whichever

@@ -30,7 +30,7 @@ func names(list []string) []string {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// patterns are regular expressions, compiled.
+// patterns are regular expressions that have a record, compiled.
 type patterns map[string]*regexp.Regexp
 
 // pattern compiles a regular expression in the syntax of RE2, for matches. It is taken as
@@ -75,7 +75,10 @@ func (g *Group) search(regex string, image *metadata.Image) []string {
 			g.log.Warn("a regular expression of the group is not understood; it matches nothing", "regex", regex, "error", err)
 			return nil
 		}
-		g.patterns[regex] = p
+		// One that is new may never be stored, and nobody would forget it then.
+		if _, ok := g.regexes[regex]; ok {
+			g.patterns[regex] = p
+		}
 	}
 	var found []string
 	for _, t := range image.Topics() {
