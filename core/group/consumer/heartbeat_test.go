@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
@@ -114,8 +115,8 @@ func TestInvalidRequests(t *testing.T) {
 		r.fails(what, req, kerr.InvalidRequest)
 	}
 	r.fails("an assignor", change(join("x", "a"), func(q *request) { q.ServerAssignor = text("sticky") }), kerr.UnsupportedAssignor)
-	for _, regex := range []string{"(", "a)(b", `\1`, "a{2000}"} {
-		r.fails("regex "+regex, joinRegex("x", regex), kerr.InvalidRegularExpression)
+	for _, regex := range []string{"(", "a)(b", `\1`, "a{2000}", strings.Repeat("a", 1<<15)} {
+		r.fails(fmt.Sprintf("regex %.20s", regex), joinRegex("x", regex), kerr.InvalidRegularExpression)
 	}
 	// Before version 1 the coordinator makes the ids.
 	req := join("", "a")

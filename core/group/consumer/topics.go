@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,19 +34,29 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // patterns are regular expressions that have a record, compiled.
 type patterns map[string]*regexp.Regexp
 
-// pattern compiles a regular expression in the syntax of RE2, for matches. It is taken as
-// it is: what would be put around it might not stand around it, but in it.
+// pattern compiles a regular expression in the syntax of RE2, for matches.
 func pattern(regex string) (*regexp.Regexp, error) {
+	refuse := func(why string) (*regexp.Regexp, error) {
+		return nil, core.Failf(kerr.InvalidRegularExpression.Code, "SubscribedTopicRegex `%.256s` is not a valid regular expression: %s.", regex, why)
+	}
+	if len(regex) > math.MaxInt16 {
+		return refuse("it is longer than 32767 bytes, which is what a record has room for")
+	}
 	p, err := regexp.Compile(regex)
 	if err != nil {
-		return nil, core.Failf(kerr.InvalidRegularExpression.Code, "SubscribedTopicRegex `%.256s` is not a valid regular expression: %v.", regex, err)
+		return refuse(err.Error())
+	}
+	// Anchored it is faster. But not all that stands by itself stands between others: a
+	// quotation may be left open (\Q), and brackets be as deep as they may.
+	if anchored, err := regexp.Compile(`\A(?:` + regex + `)\z`); err == nil {
+		return anchored, nil
 	}
 	p.Longest()
 	return p, nil
 }
 
 // matches reports whether a pattern matches a whole name: if it does, that is the longest
-// match of those that begin first.
+// of the matches that begin first.
 func matches(p *regexp.Regexp, name string) bool {
 	at := p.FindStringIndex(name)
 	return at != nil && at[0] == 0 && at[1] == len(name)
