@@ -51,10 +51,10 @@ func equalProtocols(a, b []protocol) bool {
 }
 
 // copyProtocols copies those of a request, which is borrowed. A name that comes twice
-// counts once.
+// counts once, and takes room once.
 func copyProtocols(from []kmsg.JoinGroupRequestProtocol) []protocol {
-	to := make([]protocol, 0, len(from))
-	seen := make(map[string]struct{}, len(from))
+	var to []protocol
+	seen := map[string]struct{}{}
 	for i := range from {
 		p := &from[i]
 		if _, twice := seen[p.Name]; twice {
