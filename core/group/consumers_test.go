@@ -21,11 +21,16 @@ import (
 func (n *node) topics(numbers map[string]int) {
 	var all []*metadata.Topic
 	for name, parts := range numbers {
-		id := core.TopicID{15: 7}
-		copy(id[:], name)
-		all = append(all, &metadata.Topic{Name: name, ID: id, Partitions: make([]metadata.Partition, parts)})
+		all = append(all, &metadata.Topic{Name: name, ID: idOf(name), Partitions: make([]metadata.Partition, parts)})
 	}
 	n.cache.Update(func(im *metadata.Image) *metadata.Image { return im.With(self, 1, nil, all) })
+}
+
+// idOf is the id of a topic that the node was told of.
+func idOf(name string) core.TopicID {
+	id := core.TopicID{15: 7}
+	copy(id[:], name)
+	return id
 }
 
 func beatRequest(id, member string, epoch int32, topics ...string) *kmsg.ConsumerGroupHeartbeatRequest {

@@ -260,6 +260,14 @@ func FuzzLoad(f *testing.F) {
 		&schema.ConsumerGroupMemberMetadata{Group: "g", MemberID: "m", Value: &schema.ConsumerGroupMemberMetadataValue{SubscribedTopicNames: []string{"a"}}},
 		&schema.ConsumerGroupCurrentMemberAssignment{Group: "g", MemberID: "m", Value: &schema.ConsumerGroupCurrentMemberAssignmentValue{MemberEpoch: 4}},
 		&schema.ConsumerGroupTargetAssignmentMember{Group: "g", MemberID: "m", Value: &schema.ConsumerGroupTargetAssignmentMemberValue{}},
+		&schema.ConsumerGroupTargetAssignmentMember{Group: "g", MemberID: "m", Value: &schema.ConsumerGroupTargetAssignmentMemberValue{
+			TopicPartitions: []schema.TopicPartitions{{TopicID: idOf("a"), Partitions: []int32{-1, 0, 7}}},
+		}},
+		&schema.GroupMetadata{Group: "g", Value: &schema.GroupMetadataValue{
+			ProtocolType: "consumer", Protocol: kmsg.StringPtr("range"), Generation: 3,
+			Members: []schema.GroupMember{{MemberID: "m", SessionTimeout: 10_000, Subscription: subscription("a"), Assignment: assignment("a", -1, 0, 7)}},
+		}},
+		&schema.ConsumerGroupRegularExpression{Group: "g", RegularExpression: `\Qa`, Value: &schema.ConsumerGroupRegularExpressionValue{Topics: []string{"a"}}},
 	} {
 		key, value, err := schema.Encode(r)
 		if err != nil {
@@ -295,6 +303,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			n.commit("after", at{"a", 0, 2})
 			n.restart()
+			n.topics(map[string]int{"a": 2})
 			if got := n.Stats(); got.Loading != 0 {
 				t.Fatal("not loaded")
 			}
@@ -310,6 +319,12 @@ func FuzzLoad(f *testing.F) {
 				n.DescribeGroup(t.Context(), g.Group)
 				n.ConsumerGroupDescribe(t.Context(), g.Group)
 				n.fetched(g.Group)
+				// Whatever a group was, those of the consumer protocol can join it, or are refused.
+				for _, member := range []string{"m", "other"} {
+					n.beat(beatRequest(g.Group, member, 0, "a"))
+				}
+				leave := beatRequest(g.Group, "other", -1)
+				n.beat(leave)
 			}
 			// Sessions end, offsets expire.
 			time.Sleep(n.settings.Retention + time.Hour)
