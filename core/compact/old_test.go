@@ -587,6 +587,25 @@ func TestCorruptOldLog(t *testing.T) {
 	}
 }
 
+// TestOldWrapperBeyondTheLimit: what decompresses to more than a batch may is refused.
+func TestOldWrapperBeyondTheLimit(t *testing.T) {
+	t.Parallel()
+	for magic := range int8(2) {
+		for _, codec := range oldCodecs()[1:] {
+			o := old{t, magic, codec, false}
+			l := openOld(t, oldSegment{0, time.Time{}, o.entry(0, kv("a", strings.Repeat("x", 100_000)), kv("a", "2"))})
+			l.cleaner = compact.New(testCompressors, nil, 100_000)
+			_, err := l.try(1)
+			if v, ok := record.AsValidationError(err); !ok || v.Kind != record.KindTooLarge {
+				t.Errorf("magic %d, %s: %v", magic, codec, err)
+			}
+			l.cleaner = compact.New(testCompressors, nil, 101_000)
+			l.clean(1)
+			l.wantOld(fmt.Sprintf("%d%s@1{1:a=2}", magic, codec))
+		}
+	}
+}
+
 // TestOldScanDoesNotAllocate: what a round costs does not grow with the messages.
 func TestOldScanDoesNotAllocate(t *testing.T) { // not parallel: allocations are counted
 	allocs := func(messages int) float64 {
