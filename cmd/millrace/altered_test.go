@@ -255,6 +255,27 @@ func TestFirstGroup(t *testing.T) {
 	}
 }
 
+// TestConsumeSinceUnknown: a time that cannot be found in a partition is no end of it.
+func TestConsumeSinceUnknown(t *testing.T) {
+	t.Parallel()
+	b := newLocal(t)
+	if code, said := b.run(strings.NewReader("x\n"), io.Discard, "produce", "t"); code != exitOK {
+		t.Fatal(said)
+	}
+	for nth, words := range map[int32]string{1: "find the end of t-0: KAFKA_STORAGE_ERROR", 3: "find the time in t-0: KAFKA_STORAGE_ERROR"} {
+		var listed atomic.Int32 // of the end, the start and the time
+		var out strings.Builder
+		code, said := b.altered(func(resp kmsg.Response) {
+			if r, ok := resp.(*kmsg.ListOffsetsResponse); ok && listed.Add(1) == nth {
+				r.Topics[0].Partitions[0].ErrorCode = kerr.KafkaStorageError.Code
+			}
+		}).run(strings.NewReader(""), &out, "consume", "t", "--since", "1h", "--exit-at-end")
+		if code != exitFailed || out.String() != "" || !strings.Contains(said, words) {
+			t.Errorf("answer %d: exit code %d: %s%s", nth, code, out.String(), said)
+		}
+	}
+}
+
 // TestResetNothing: --all-groups where there is none, and what failed is not "nothing".
 func TestResetNothing(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,7 @@ type consumeFlags struct {
 	fromBeginning bool
 	offset        string
 	since         string
+	sinceMs       int64 // what since means, once it is read
 	partitions    []int32
 	max           int64
 	exitAtEnd     bool
@@ -139,11 +140,11 @@ func (c *consumeFlags) start() (kgo.Offset, error) {
 	}
 	if c.since != "" {
 		given++
-		ms, err := parseSince(c.since, time.Now())
-		if err != nil {
+		var err error
+		if c.sinceMs, err = parseSince(c.since, time.Now()); err != nil {
 			return o, err
 		}
-		o = o.AfterMilli(ms)
+		o = o.AfterMilli(c.sinceMs)
 	}
 	switch c.offset {
 	case "":
@@ -174,16 +175,17 @@ func (c *consumeFlags) start() (kgo.Offset, error) {
 	return o, nil
 }
 
-// parseSince reads ms, RFC 3339 or a duration before now.
+// parseSince reads ms, RFC 3339 or a duration before now. Times before 1970 are 1970:
+// negative ones mean something else to a broker.
 func parseSince(s string, now time.Time) (int64, error) {
-	if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
+	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms >= 0 {
 		return ms, nil
 	}
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t.UnixMilli(), nil
+		return max(0, t.UnixMilli()), nil
 	}
 	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d.Abs()).UnixMilli(), nil
+		return max(0, now.Add(-d.Abs()).UnixMilli()), nil
 	}
 	return 0, usagef("--since %s: want ms since 1970, 2006-01-02T15:04:05Z or a duration such as 90m", s)
 }
@@ -247,7 +249,10 @@ func (c *consumeFlags) ends(ctx context.Context, adm *kadm.Client, topic string,
 	}
 	for _, p := range c.partitions {
 		e, ok := end.Lookup(topic, p)
-		if !ok || e.Err != nil {
+		if !ok {
+			e.Err = errLeftOut
+		}
+		if e.Err != nil {
 			return fmt.Errorf("find the end of %s-%d: %w", topic, p, e.Err)
 		}
 		if from[p] < e.Offset {
@@ -261,11 +266,8 @@ func (c *consumeFlags) ends(ctx context.Context, adm *kadm.Client, topic string,
 func (c *consumeFlags) firstOffsets(ctx context.Context, adm *kadm.Client, topic string, start, end kadm.ListedOffsets) (map[int32]int64, error) {
 	var since kadm.ListedOffsets
 	if c.since != "" {
-		ms, err := parseSince(c.since, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		if since, err = adm.ListOffsetsAfterMilli(ctx, ms, topic); err != nil {
+		var err error
+		if since, err = adm.ListOffsetsAfterMilli(ctx, c.sinceMs, topic); err != nil {
 			return nil, fmt.Errorf("find the time in %s: %w", topic, err)
 		}
 	}
@@ -275,9 +277,15 @@ func (c *consumeFlags) firstOffsets(ctx context.Context, adm *kadm.Client, topic
 		e, _ := end.Lookup(topic, p)
 		switch n, err := strconv.ParseInt(c.offset, 10, 64); {
 		case since != nil:
-			if o, ok := since.Lookup(topic, p); ok && o.Err == nil && o.Offset >= 0 {
+			o, ok := since.Lookup(topic, p)
+			switch {
+			case !ok:
+				return nil, fmt.Errorf("find the time in %s-%d: %w", topic, p, errLeftOut)
+			case o.Err != nil:
+				return nil, fmt.Errorf("find the time in %s-%d: %w", topic, p, o.Err)
+			case o.Offset >= 0:
 				from[p] = o.Offset
-			} else {
+			default:
 				from[p] = e.Offset
 			}
 		case err == nil && n < 0:

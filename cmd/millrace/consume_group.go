@@ -68,7 +68,7 @@ func (c *consumeFlags) runGroup(ctx context.Context, io streams, topic string, o
 	if errors.Is(err, errStop) || errors.Is(err, context.Canceled) {
 		err = nil // interrupted: what had come has been printed
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	end, cancel := context.WithTimeout(io.again, c.timeout)
 	defer cancel()
 	if commitErr := client.CommitMarkedOffsets(end); err == nil && commitErr != nil {
 		err = fmt.Errorf("commit for group %s: %w", c.group, commitErr)

@@ -34,6 +34,7 @@ func TestUsage(t *testing.T) {
 		"produce t --max-request-size 0":            "--max-request-size 0",
 		"consume t -n -4":                           "--max-messages -4",
 		"consume t --idle-timeout -4s":              "--idle-timeout -4s",
+		"consume t --since -2":                      "--since -2: want ms since 1970",
 		"consume t --partition 1,-1":                "--partition -1",
 		"topics create t --config a=1 --config a=2": "--config a is given twice",
 		"topics --create":                           "it is a command: millrace topics create",
