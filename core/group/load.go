@@ -30,6 +30,16 @@ const everything int64 = math.MaxInt64
 // compressed there.
 type buffer struct{ raw, plain []byte }
 
+// trim leaves what is larger than size to the collector.
+func (b *buffer) trim(size int) {
+	if cap(b.raw) > size {
+		b.raw = nil
+	}
+	if cap(b.plain) > size {
+		b.plain = nil
+	}
+}
+
 // load reads the partition and makes the shard active. It reports false when the
 // leadership has ended before.
 func (s *shard) load() bool {
@@ -56,7 +66,10 @@ func (s *shard) load() bool {
 func (s *shard) read() (*loader, error) {
 	select {
 	case b := <-s.c.loaders:
-		defer func() { s.c.loaders <- b }()
+		defer func() {
+			b.trim(2 * s.c.o.Settings.LoadBufferBytes)
+			s.c.loaders <- b
+		}()
 		l := &loader{s: s, b: b, groups: map[string]*group{}, classic: map[string]*schema.GroupMetadataValue{}, open: map[int64][]*group{}}
 		return l, l.read(s.ctx)
 	case <-s.ctx.Done():

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,6 +224,37 @@ func compressors(t testing.TB) *core.Compressors {
 		t.Fatal(err)
 	}
 	return &c
+}
+
+// TestAHugeBatchLeavesNothing: what a load has made room for is not kept for the next.
+func TestAHugeBatchLeavesNothing(t *testing.T) { // counts what is allocated, so it runs alone
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, func(n *node) { n.parts, n.compressors, n.settings.LoadBufferBytes = 1, compressors(t), 64<<10 })
+		defer n.stop()
+		tr := compressors(t).Transcoder(0)
+		info := record.NewBatchInfo(0, time.Now().UnixMilli())
+		info.Codec = record.Gzip
+		b, err := record.AppendBatch(nil, info, []record.Record{{Key: []byte("?"), Value: make([]byte, 32<<20)}},
+			func(dst, src []byte) ([]byte, error) { return tr.Compress(info.Codec, record.Magic2, dst, src) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.commit("g", at{"a", 0, 1})
+		held := func() int64 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		n.restart()
+		before := held()
+		n.raw("g", b)
+		n.restart()
+		if more := held() - before; more > 8<<20 {
+			t.Errorf("%d bytes are held", more)
+		}
+		n.expect("g", at{"a", 0, 1})
+	})
 }
 
 // TestLoadInSmallPieces reads a log with a buffer that is smaller than a batch.
