@@ -101,9 +101,13 @@ func TestOldFormatsAreCompactedAsKafkaDoes(t *testing.T) {
 			kept[o.topic] = left // the client cannot read lz4 as Kafka framed it in magic 0
 		}
 	}
-	indexes := files(t, ours, ".index", ".timeindex")
+	logs, indexes := files(t, ours, ".log"), files(t, ours, ".index", ".timeindex")
 	sound(t, dumpLogSegments(t, indexes, "--verify-index-only"))
 	sound(t, dumpLogSegments(t, indexes, "--index-sanity-check"))
+
+	if r := harness.Millrace(ctx, t, "", append([]string{"dump-log", "--verify-only"}, slices.Concat(logs, indexes, files(t, theirs, ".log"))...)...); r.Code != 0 {
+		t.Errorf("dump-log finds fault: %.2000s", r.Stderr)
+	}
 
 	k = startKafkaOver(t, t.TempDir(), ours, oldNodes(t, ours, "delete"))
 	k.skipsRecovery()
