@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -72,4 +73,20 @@ func eachAnswer[R any](kind string, names []string, answers map[string]R, failed
 		errs = append(errs, take(name, r))
 	}
 	return errors.Join(errs...)
+}
+
+// printEach prints views, a JSON object a line or as text.
+func printEach[V any](io streams, views []V, asJSON bool, text func(i int, v *V) error) error {
+	for i := range views {
+		var err error
+		if asJSON {
+			err = json.NewEncoder(io.out).Encode(&views[i])
+		} else {
+			err = text(i, &views[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

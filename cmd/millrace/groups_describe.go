@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -66,21 +65,13 @@ func groupsDescribe(io streams, conn *connection) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(cmd.Context(), conn, func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error {
 				views, err := describeGroups(ctx, cl, adm, args)
-				for i := range views {
-					if asJSON {
-						if err := json.NewEncoder(io.out).Encode(views[i]); err != nil {
-							return err
-						}
-						continue
-					}
+				printErr := printEach(io, views, asJSON, func(i int, v *groupView) error {
 					if i > 0 {
 						fmt.Fprintln(io.out)
 					}
-					if err := printGroup(io, &views[i]); err != nil {
-						return err
-					}
-				}
-				return err
+					return printGroup(io, v)
+				})
+				return cmp.Or(printErr, err)
 			})
 		},
 	}

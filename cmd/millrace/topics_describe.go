@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -45,16 +44,8 @@ func topicsDescribe(io streams, conn *connection) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(cmd.Context(), conn, func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error {
 				views, err := describeTopics(ctx, cl, adm, args)
-				for i := range views {
-					if asJSON {
-						if err := json.NewEncoder(io.out).Encode(views[i]); err != nil {
-							return err
-						}
-					} else {
-						printTopic(io, &views[i])
-					}
-				}
-				return err
+				printErr := printEach(io, views, asJSON, func(_ int, v *topicView) error { return printTopic(io, v) })
+				return cmp.Or(printErr, err)
 			})
 		},
 	}
@@ -131,7 +122,7 @@ func addOffsets(ctx context.Context, adm *kadm.Client, views []topicView, names 
 	return errors.Join(errs...)
 }
 
-func printTopic(io streams, v *topicView) {
+func printTopic(io streams, v *topicView) error {
 	replication := 0
 	if len(v.Partitions) > 0 {
 		replication = len(v.Partitions[0].Replicas)
@@ -143,7 +134,7 @@ func printTopic(io streams, v *topicView) {
 		fmt.Fprintf(w, "  Partition: %d\tLeader: %s\tEpoch: %d\tReplicas: %s\tIsr: %s\tOffsets: %s\n",
 			p.Partition, orNone(p.Leader), p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), offsets(p.Start, p.End))
 	}
-	_ = w.Flush() // the output remembers its error
+	return w.Flush()
 }
 
 // settingsList shows settings, NAME=VALUE, by name.
