@@ -200,6 +200,9 @@ func (g *Group) sync(now time.Time, req *kmsg.SyncGroupRequest, resp *kmsg.SyncG
 	if err != nil {
 		return err
 	}
+	if len(m.meta.Classic.SupportedProtocols) == 0 {
+		return core.Failf(kerr.InconsistentGroupProtocol.Code, "Member %s has no protocol.", m.id)
+	}
 	first := m.meta.Classic.SupportedProtocols[0]
 	if req.ProtocolType != nil && *req.ProtocolType != consumerType || req.Protocol != nil && *req.Protocol != first.Name {
 		return core.Failf(kerr.InconsistentGroupProtocol.Code, "The protocol of the request of member %s is not that of the join response.", m.id)

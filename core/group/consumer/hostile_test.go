@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core/group/consumer"
@@ -95,6 +96,34 @@ func TestTargetThatCannotBe(t *testing.T) {
 		r.heartbeat(join("two", "a"))
 		r.checkReload()
 	}
+}
+
+// TestMemberWithoutProtocols: nor can a member of the classic protocol be without one but in
+// a log that says so.
+func TestMemberWithoutProtocols(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cluster.set("a", 2)
+	r.commit(consumer.Outcome{Records: []schema.Record{
+		&schema.ConsumerGroupMetadata{Group: "group", Value: &schema.ConsumerGroupMetadataValue{Epoch: 3}},
+		&schema.ConsumerGroupMemberMetadata{Group: "group", MemberID: "old", Value: &schema.ConsumerGroupMemberMetadataValue{
+			SubscribedTopicNames: []string{"a"}, RebalanceTimeout: 1000, Classic: &schema.ClassicMemberMetadata{SessionTimeout: 10_000},
+		}},
+		&schema.ConsumerGroupCurrentMemberAssignment{Group: "group", MemberID: "old", Value: &schema.ConsumerGroupCurrentMemberAssignmentValue{MemberEpoch: 3}},
+	}})
+	r.g = r.reload(r.log)
+	if code, _ := r.sync("old", 3); code != kerr.InconsistentGroupProtocol.Code {
+		t.Errorf("sync: %v", kerr.ErrorForCode(code))
+	}
+	if resp := r.join(joinClassic("old", subscription(1, []string{"a"}, nil))); resp.ErrorCode != kerr.InconsistentGroupProtocol.Code {
+		t.Errorf("join: %v", kerr.ErrorForCode(resp.ErrorCode))
+	}
+	r.heartbeat(join("new", "a"))
+	r.heartbeat(beat("new", -1)) // the one that is left cannot be a group of the classic protocol
+	if r.g.Size() != 1 {
+		t.Errorf("%d members", r.g.Size())
+	}
+	r.checkReload()
 }
 
 // TestHugeCountsCostNothing: what a subscription claims to have is not made room for, and
