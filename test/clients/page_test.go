@@ -162,6 +162,9 @@ that one's (7 of 32 runs on a busy machine). From 4.0 on a member that commits b
 ` + "`ConsumerRebalanceListener`" + `, if only an empty one: without it the client gives partitions up at any time, and not in
 ` + "`poll`" + `, so that it may commit what another member has already read.
 
+Now and then a member of kafka-python 3.0 stops sending anything, heartbeats included (once in some hundred groups of the
+test, on a busy machine). It is started again when it has got nothing for 15 s.
+
 | client | version | protocol | assignor | codecs | at least once |
 |---|---|---|---|---|---|
 `)
