@@ -209,7 +209,10 @@ func (m *model) recovered(start, end int64, got []record.Batch) {
 		m.batches = slices.DeleteFunc(m.batches, func(b record.Batch) bool { return b.LastOffset() >= start })
 	}
 	if len(got) == 0 && m.attempt != nil && m.attempt.empty {
-		m.batches = nil
+		// It was emptied, or was left with what had been trimmed, which may come back.
+		for _, b := range m.batches {
+			m.optional[b.BaseOffset()] = true
+		}
 	}
 	m.flushed = min(m.flushed, end)
 	m.start, m.end = start, end
