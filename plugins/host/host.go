@@ -342,10 +342,12 @@ func (h *Host) Restart(ctx context.Context, name string) error { return h.reques
 func (h *Host) Reload(ctx context.Context, name string) error { return h.request(ctx, name, true) }
 
 func (h *Host) request(ctx context.Context, name string, reload bool) error {
+	names := make([]string, 0, len(h.plugins))
 	for _, p := range h.plugins {
 		if p.spec.Name == name {
 			return p.request(ctx, request{reload: reload})
 		}
+		names = append(names, p.spec.Name)
 	}
-	return fmt.Errorf("plugin %q: %w", name, core.ErrNotFound)
+	return fmt.Errorf("plugin %q: %w; there are: %s", name, core.ErrNotFound, strings.Join(names, ", "))
 }

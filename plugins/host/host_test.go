@@ -426,7 +426,7 @@ func TestGivesUp(t *testing.T) {
 	if !strings.Contains(log.String(), "millrace plugins restart") {
 		t.Error("the log does not say how to go on")
 	}
-	if err := h.Restart(t.Context(), "nobody"); !errors.Is(err, core.ErrNotFound) {
+	if err := h.Restart(t.Context(), "nobody"); !errors.Is(err, core.ErrNotFound) || !strings.Contains(err.Error(), "there are: ") {
 		t.Error(err)
 	}
 }
