@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"slices"
 	"time"
@@ -149,7 +150,11 @@ func (s *shard) activate(l *loader, began time.Time) {
 	}
 	s.dropAbsent(now)
 	took := now.Sub(began)
-	s.logger.Info("loaded the groups of a partition", "groups", len(s.groups), "records", l.records, "skipped", l.skipped, "took", took)
+	level := slog.LevelInfo
+	if l.records == 0 {
+		level = slog.LevelDebug // all fifty of them at the first group of a cluster
+	}
+	s.logger.Log(s.ctx, level, "loaded the groups of a partition", "groups", len(s.groups), "records", l.records, "skipped", l.skipped, "took", took)
 	s.c.count.loaded(took)
 }
 

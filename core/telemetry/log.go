@@ -23,7 +23,7 @@ type LogOptions struct {
 }
 
 // NewLogger makes the broker's logger. Times are in UTC with milliseconds in JSON,
-// local and short in text.
+// local and short in text; durations have their unit in both ("1.5s").
 func NewLogger(w io.Writer, o LogOptions) (*slog.Logger, error) {
 	text := false
 	switch strings.ToLower(o.Format) {
@@ -49,6 +49,9 @@ func NewLogger(w io.Writer, o LogOptions) (*slog.Logger, error) {
 	h.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey && len(groups) == 0 && a.Value.Kind() == slog.KindTime {
 			return slog.String(a.Key, a.Value.Time().UTC().Format("2006-01-02T15:04:05.000Z"))
+		}
+		if a.Value.Kind() == slog.KindDuration {
+			return slog.String(a.Key, a.Value.Duration().String())
 		}
 		return a
 	}

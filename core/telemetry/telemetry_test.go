@@ -378,12 +378,12 @@ func TestLogger(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.Debug("hidden")
-	log.Info("hello", "partition", 3)
+	log.Info("hello", "partition", 3, "took", 1500*time.Millisecond)
 	var line map[string]any
 	if err := json.Unmarshal(b.Bytes(), &line); err != nil {
 		t.Fatalf("a buffer is no terminal, so it gets JSON: %v\n%s", err, b.String())
 	}
-	if line["msg"] != "hello" || line["partition"] != 3.0 || !strings.HasSuffix(line["time"].(string), "Z") {
+	if line["msg"] != "hello" || line["partition"] != 3.0 || line["took"] != "1.5s" || !strings.HasSuffix(line["time"].(string), "Z") {
 		t.Errorf("line %v", line)
 	}
 	b.Reset()
