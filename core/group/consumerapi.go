@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core"
+	"github.com/millrace/millrace/core/group/consumer"
 )
 
 // ConsumerGroupHeartbeat implements Consumer.
@@ -34,7 +35,16 @@ func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, caller Caller,
 		fail(kerr.CoordinatorLoadInProgress.Code, "The coordinator does not know the topics yet.")
 		return nil
 	}
-	p, err := s.heartbeat(now, caller, req, resp)
+	var found *consumer.Found
+	if regexes := s.searches(now, req); len(regexes) > 0 {
+		s.mu.Unlock() // it takes its time, and other groups have nothing to do with it
+		found = consumer.Find(c.o.Metadata.Current(), regexes)
+		if now, code = s.enter(); code != 0 {
+			fail(code, "")
+			return nil
+		}
+	}
+	p, err := s.heartbeat(now, caller, found, req, resp)
 	s.mu.Unlock()
 	if err != nil {
 		code, message := core.KafkaCode(err)

@@ -66,6 +66,41 @@ func (n *node) member(id, member, topic string, want int) int32 {
 	return resp.MemberEpoch
 }
 
+// TestSubscriptionByRegex: a member gets the topics that its regular expression matches,
+// those that come later too, beside one that has named them.
+func TestSubscriptionByRegex(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, nil)
+		defer n.stop()
+		n.topics(map[string]int{"a": 1, "ab": 2, "b": 1})
+		req := beatRequest("g", "m", 0)
+		req.SubscribedTopicNames, req.SubscribedTopicRegex = nil, kmsg.StringPtr("a.*")
+		has := func(resp *kmsg.ConsumerGroupHeartbeatResponse, want ...string) {
+			t.Helper()
+			if resp.ErrorCode != 0 || resp.Assignment == nil {
+				t.Fatalf("answered %+v", resp)
+			}
+			var got []string
+			for _, topic := range resp.Assignment.Topics {
+				known, _ := n.cache.Current().TopicByID(topic.TopicID)
+				got = append(got, known.Name)
+			}
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("assigned %q, want %q", got, want)
+			}
+		}
+		resp := n.beat(req)
+		has(resp, "a", "ab")
+		n.topics(map[string]int{"ac": 1, "bc": 1})
+		time.Sleep(2 * time.Second)
+		has(n.beat(beatRequest("g", "m", resp.MemberEpoch)), "a", "ab", "ac")
+		if got := n.Searched("g"); got != 0 {
+			t.Errorf("%d searches were made while other groups waited", got)
+		}
+	})
+}
+
 // TestConsumerGroup: a member of the consumer protocol joins, commits in its epoch,
 // survives a restart and leaves; its group can be described, listed and deleted.
 func TestConsumerGroup(t *testing.T) {

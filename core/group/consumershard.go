@@ -125,10 +125,23 @@ func (s *shard) tick(now time.Time, g *group) {
 	}
 }
 
-// heartbeat is ConsumerGroupHeartbeat. The lock is held.
-func (s *shard) heartbeat(now time.Time, caller Caller, req *kmsg.ConsumerGroupHeartbeatRequest, resp *kmsg.ConsumerGroupHeartbeatResponse) (placed, error) {
+// searches are the regular expressions for whose topics a heartbeat would search. The lock
+// is held.
+func (s *shard) searches(now time.Time, req *kmsg.ConsumerGroupHeartbeatRequest) []string {
+	if g := s.groups[req.Group]; g != nil && g.consumer != nil {
+		return g.consumer.Searches(now, req)
+	}
+	return consumer.SearchesOf(req)
+}
+
+// heartbeat is ConsumerGroupHeartbeat, for which topics have been searched. The lock is
+// held.
+func (s *shard) heartbeat(
+	now time.Time, caller Caller, found *consumer.Found, req *kmsg.ConsumerGroupHeartbeatRequest, resp *kmsg.ConsumerGroupHeartbeatResponse,
+) (placed, error) {
 	g := s.groups[req.Group]
 	if g != nil && g.consumer != nil {
+		g.consumer.Offer(found)
 		return s.apply(now, g, g.consumer.Heartbeat(now, consumer.Caller(caller), req, resp))
 	}
 	if req.MemberEpoch != 0 {
@@ -139,6 +152,7 @@ func (s *shard) heartbeat(now time.Time, caller Caller, req *kmsg.ConsumerGroupH
 	if err != nil {
 		return placed{}, err
 	}
+	k.Offer(found)
 	out := k.Heartbeat(now, consumer.Caller(caller), req, resp)
 	if resp.ErrorCode != 0 {
 		return placed{}, nil

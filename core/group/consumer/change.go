@@ -134,14 +134,16 @@ func (c *change) subscribed() map[string]topic {
 }
 
 // search looks for the topics of regular expressions that members are subscribed to: of
-// new ones, and of all when it is time. It reports whether there is something to store.
+// new ones, and of all when it is time and a member of the consumer protocol is heard of,
+// as who is subscribed in this way always is. It reports whether there is something to
+// store.
 func (c *change) search(image *metadata.Image, l *look) (changed bool) {
 	g := c.g
 	// Every regular expression in use has a record: without one there is nothing to do.
 	if len(g.regexes) == 0 && (c.m == nil || c.m.regex() == "") {
 		return false
 	}
-	stale := l.stale(c.now, image, g.settings.RegexRefresh)
+	stale := c.m != nil && !c.m.classic() && l.stale(c.now, image, g.settings.RegexRefresh)
 	if !stale && c.m != nil && c.old != nil && c.m.regex() == c.old.regex() {
 		return false
 	}

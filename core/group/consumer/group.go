@@ -89,6 +89,8 @@ type Group struct {
 	look     look // what the topics were last looked up in
 	looking  look // the same of an operation whose records are on their way
 	patterns patterns
+	found    *Found // offered for the heartbeat at hand
+	searched int    // searches that were not offered
 	timers   map[string]*deadlines
 	next     time.Time // nothing is due before; zero when nothing is due at all
 }

@@ -21,6 +21,7 @@ const idVersion = 1
 // no records. The request is borrowed during the call.
 func (g *Group) Heartbeat(now time.Time, caller Caller, req *kmsg.ConsumerGroupHeartbeatRequest, resp *kmsg.ConsumerGroupHeartbeatResponse) Outcome {
 	out, err := g.heartbeat(now, caller, req, resp)
+	g.found = nil
 	if err != nil {
 		code, message := core.KafkaCode(err)
 		resp.ErrorCode, resp.ErrorMessage = code, &message

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -402,7 +403,17 @@ func TestTopics(t *testing.T) {
 // TestRegex: patterns match whole names, of topics that come later too.
 func TestRegex(t *testing.T) {
 	t.Parallel()
+	for _, alone := range []bool{false, true} {
+		t.Run(fmt.Sprint("alone=", alone), func(t *testing.T) {
+			t.Parallel()
+			testRegex(t, alone)
+		})
+	}
+}
+
+func testRegex(t *testing.T, alone bool) {
 	r := newRig(t)
+	r.alone = alone
 	for _, name := range []string{"a", "aa", "ba", "__consumer_offsets"} {
 		r.cluster.set(name, 1)
 	}
@@ -435,10 +446,52 @@ func TestRegex(t *testing.T) {
 	if got := names(r.heartbeat(other)); got != "a aa ba c" {
 		t.Errorf(".* matches %s", got)
 	}
+	if alone != (r.g.Searched() > 0) {
+		t.Errorf("the group has searched %d times itself", r.g.Searched())
+	}
 	r.heartbeat(beat("one", -1))
 	if left := len(r.compacted()); left != 2 { // the epochs of the group and of its target
 		t.Errorf("%d records are left of an empty group: %+v", left, r.compacted())
 	}
+}
+
+// TestSearches: a heartbeat tells beforehand which searches it wants, and members that
+// leave want none.
+func TestSearches(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cluster.set("a", 1)
+	wants := func(when string, req kmsg.ConsumerGroupHeartbeatRequest, want ...string) {
+		t.Helper()
+		if got := r.g.Searches(r.now, &req); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	wants("the first one", joinRegex("one", "a.*"), "a.*")
+	r.heartbeat(joinRegex("one", "a.*"))
+	r.heartbeat(join("two", "a"))
+	epoch := r.epochOf("one")
+	wants("nothing new", beat("one", epoch))
+	wants("a known one", joinRegex("three", "a.*"))
+	wants("a new one", joinRegex("three", "b.*"), "b.*")
+	r.cluster.set("aa", 1)
+	wants("a new topic, at once", beat("one", epoch))
+	r.wait(2 * time.Second)
+	wants("a new topic", beat("one", epoch), "a.*")
+	wants("a new topic and a new one", joinRegex("three", "b.*"), "b.*", "a.*")
+	wants("who leaves", beat("two", -1))
+	r.heartbeat(beat("two", -1)) // the rig sees that it searches for nothing
+	if r.g.Subscribed("aa") {
+		t.Error("it was searched all the same")
+	}
+	r.heartbeat(beat("one", epoch))
+	if !r.g.Subscribed("aa") {
+		t.Error("the new topic was not found")
+	}
+	wants("found", beat("one", r.epochOf("one")))
+	epoch = r.epochOf("one")
+	r.now = r.now.Add(r.settings.RegexRefresh) // nobody looks at the sessions
+	wants("after group.consumer.regex.refresh.interval.ms", beat("one", epoch), "a.*")
 }
 
 // TestAssignors: the group uses the one that most ask for.

@@ -66,6 +66,7 @@ type rig struct {
 	log      []schema.Record
 	ids      int
 	failing  bool // appends fail
+	alone    bool // the group searches for what regular expressions match itself
 	classic  *schema.GroupMetadataValue
 }
 
@@ -130,7 +131,14 @@ func (r *rig) heartbeat(req kmsg.ConsumerGroupHeartbeatRequest) kmsg.ConsumerGro
 func (r *rig) try(req kmsg.ConsumerGroupHeartbeatRequest) kmsg.ConsumerGroupHeartbeatResponse {
 	r.t.Helper()
 	resp := kmsg.NewConsumerGroupHeartbeatResponse()
+	if !r.alone {
+		r.g.Offer(consumer.Find(r.cluster.image, r.g.Searches(r.now, &req)))
+	}
+	before := r.g.Searched()
 	out := r.g.Heartbeat(r.now, consumer.Caller{ClientID: "client", ClientHost: "/127.0.0.1"}, &req, &resp)
+	if n := r.g.Searched() - before; n > 0 && !r.alone {
+		r.t.Errorf("%d searches were not foreseen", n)
+	}
 	if resp.ErrorCode != 0 && len(out.Records) > 0 {
 		r.t.Fatalf("code %d with %d records", resp.ErrorCode, len(out.Records))
 	}

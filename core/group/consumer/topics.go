@@ -78,6 +78,10 @@ func (l *look) stale(now time.Time, image *metadata.Image, refresh time.Duration
 // search finds the topics that a regular expression matches, in order. Topics of the
 // broker's own are not among them: clients name those that they want.
 func (g *Group) search(regex string, image *metadata.Image) []string {
+	if topics, ok := g.found.of(regex, image); ok {
+		return topics
+	}
+	g.searched++
 	p := g.patterns[regex]
 	if p == nil {
 		var err error
@@ -91,6 +95,11 @@ func (g *Group) search(regex string, image *metadata.Image) []string {
 			g.patterns[regex] = p
 		}
 	}
+	return matching(p, image)
+}
+
+// matching are the topics that a pattern matches, in order.
+func matching(p *regexp.Regexp, image *metadata.Image) []string {
 	var found []string
 	for _, t := range image.Topics() {
 		if !internal(t.Name) && !t.ID.IsZero() && matches(p, t.Name) {
