@@ -86,9 +86,8 @@ type Group struct {
 	gone        bool                 // the log has nothing of the group
 
 	// What it does not say.
-	look     look // what the topics were last looked up in
-	looking  look // the same of an operation whose records are on their way
-	patterns patterns
+	look     look   // what the topics were last looked up in
+	looking  look   // the same of an operation whose records are on their way
 	found    *Found // offered for the heartbeat at hand
 	searched int    // searches that were not offered
 	timers   map[string]*deadlines
@@ -101,7 +100,7 @@ func New(id string, s Settings, env Env) *Group {
 	return &Group{
 		id: id, settings: s, env: env, log: s.Log.With("group", id),
 		members: map[string]*member{}, static: map[string]string{}, target: map[string]assign.Partitions{},
-		owners: map[partition]string{}, regexes: map[string][]string{}, patterns: patterns{}, timers: map[string]*deadlines{},
+		owners: map[partition]string{}, regexes: map[string][]string{}, timers: map[string]*deadlines{},
 	}
 }
 

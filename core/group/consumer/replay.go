@@ -38,7 +38,6 @@ func (g *Group) Replay(r schema.Record) {
 	case *schema.ConsumerGroupRegularExpression:
 		if r.Value == nil {
 			delete(g.regexes, r.RegularExpression)
-			delete(g.patterns, r.RegularExpression)
 			return
 		}
 		g.regexes[r.RegularExpression] = names(r.Value.Topics)

@@ -31,9 +31,6 @@ func names(list []string) []string {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// patterns are regular expressions that have a record, compiled.
-type patterns map[string]*regexp.Regexp
-
 // pattern compiles a regular expression in the syntax of RE2, for matches.
 func pattern(regex string) (*regexp.Regexp, error) {
 	refuse := func(why string) (*regexp.Regexp, error) {
@@ -82,18 +79,11 @@ func (g *Group) search(regex string, image *metadata.Image) []string {
 		return topics
 	}
 	g.searched++
-	p := g.patterns[regex]
-	if p == nil {
-		var err error
-		if p, err = pattern(regex); err != nil {
-			// It was stored by a coordinator that takes more.
-			g.log.Warn("a regular expression of the group is not understood; it matches nothing", "regex", regex, "error", err)
-			return nil
-		}
-		// One that is new may never be stored, and nobody would forget it then.
-		if _, ok := g.regexes[regex]; ok {
-			g.patterns[regex] = p
-		}
+	p, err := pattern(regex)
+	if err != nil {
+		// It was stored by a coordinator that takes more.
+		g.log.Warn("a regular expression of the group is not understood; it matches nothing", "regex", regex, "error", err)
+		return nil
 	}
 	return matching(p, image)
 }
