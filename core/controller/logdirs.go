@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -23,29 +22,19 @@ func NotifyLogDirs(ctx context.Context, s core.CoordinatorSession, broker int32)
 // logDirsChanged sends the brokers that say so the states of all their replicas once
 // more: they answer which ones their disks do not let them have. See outbox.report.
 func (l *leadership) logDirsChanged(ctx context.Context) error {
-	names, _, err := l.session.Children(ctx, tree.LogDirEventsPath)
-	if err != nil || len(names) == 0 {
-		return err
-	}
 	var brokers []int32
-	for _, name := range names {
-		path := tree.LogDirEventsPath + "/" + name
-		node, err := l.session.Get(ctx, path)
-		if errors.Is(err, core.ErrNotFound) {
-			continue
-		}
+	// They go before the brokers are asked: what fails later is told of anew.
+	err := l.takeNotifications(ctx, tree.LogDirEventsPath, func(path string, data []byte) error {
+		id, err := tree.DecodeLogDirEvent(data)
 		if err != nil {
-			return err
-		}
-		if id, err := tree.DecodeLogDirEvent(node.Data); err != nil {
 			l.log.Warn("controller: the notification of a log directory cannot be read", "node", path, "error", err)
-		} else {
-			brokers = append(brokers, id)
+			return nil
 		}
-		// Before the brokers are asked: what fails later is told of anew.
-		if err := l.remove(ctx, path); err != nil {
-			return err
-		}
+		brokers = append(brokers, id)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	slices.Sort(brokers)
 	for _, id := range slices.Compact(brokers) {

@@ -223,21 +223,9 @@ func (l *leadership) setState(tp core.TopicPartition, p *partition, node core.No
 // isrsChanged reads the partitions again that other brokers say they have changed
 // by themselves, as Kafka's brokers before AlterPartition do.
 func (l *leadership) isrsChanged(ctx context.Context) error {
-	names, _, err := l.session.Children(ctx, tree.ISRChangesPath)
-	if err != nil || len(names) == 0 {
-		return err
-	}
 	var changed []core.TopicPartition
-	for _, name := range names {
-		path := tree.ISRChangesPath + "/" + name
-		node, err := l.session.Get(ctx, path)
-		if errors.Is(err, core.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		tps, err := tree.DecodePartitions(node.Data)
+	err := l.takeNotifications(ctx, tree.ISRChangesPath, func(path string, data []byte) error {
+		tps, err := tree.DecodePartitions(data)
 		if err != nil {
 			l.log.Warn("controller: an ISR notification cannot be read", "node", path, "error", err)
 		}
@@ -249,11 +237,38 @@ func (l *leadership) isrsChanged(ctx context.Context) error {
 				changed = append(changed, tp)
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	l.tellMetadata(changed)
+	return nil
+}
+
+// takeNotifications gives the nodes below parent, by which brokers tell of something, to
+// take, and removes each when take has succeeded.
+func (l *leadership) takeNotifications(ctx context.Context, parent string, take func(path string, data []byte) error) error {
+	names, _, err := l.session.Children(ctx, parent)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := parent + "/" + name
+		node, err := l.session.Get(ctx, path)
+		if errors.Is(err, core.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := take(path, node.Data); err != nil {
+			return err
+		}
 		if err := l.remove(ctx, path); err != nil {
 			return err
 		}
 	}
-	l.tellMetadata(changed)
 	return nil
 }
 
