@@ -2,9 +2,7 @@ package compact_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"testing"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/compression"
 	"github.com/millrace/millrace/storage/memory"
+	"github.com/millrace/millrace/storage/storagetest"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -162,27 +161,16 @@ func (l *log) clean(ms int64) compact.Result {
 func raw(t testing.TB, l core.LogReader) []record.Batch {
 	t.Helper()
 	var out []record.Batch
-	from, end := l.Bounds()
-	for {
-		c, err := l.Read(context.Background(), core.ReadRequest{From: from, Below: end, MaxBytes: 1 << 20, MinOneBatch: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.Slice == nil {
-			return out
-		}
-		buf := make(record.Batches, c.Slice.Len())
-		if _, err := c.Slice.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
-			t.Fatal(err)
-		}
-		if err := errors.Join(buf.Check(), c.Slice.Close()); err != nil {
-			t.Fatal(err)
-		}
-		for b := range buf.All() {
+	err := storagetest.EachChunk(l, 1<<20, func(data []byte) error {
+		for b := range record.Batches(data).All() {
 			out = append(out, b)
 		}
-		from = c.Next
+		return record.Batches(data).Check()
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return out
 }
 
 // seen is one record as a consumer sees it.

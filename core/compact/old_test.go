@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/millrace/millrace/core/compact"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/storage/mmap"
+	"github.com/millrace/millrace/storage/storagetest"
 )
 
 const (
@@ -120,34 +120,23 @@ func openOld(t testing.TB, segments ...oldSegment) *log {
 func oldEntries(t testing.TB, l core.LogReader) [][]byte {
 	t.Helper()
 	var out [][]byte
-	from, end := l.Bounds()
-	for {
-		c, err := l.Read(context.Background(), core.ReadRequest{From: from, Below: end, MaxBytes: 1 << 20, MinOneBatch: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.Slice == nil {
-			return out
-		}
-		buf := make([]byte, c.Slice.Len())
-		if _, err := c.Slice.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
-			t.Fatal(err)
-		}
-		if err := c.Slice.Close(); err != nil {
-			t.Fatal(err)
-		}
-		for len(buf) > 0 {
-			entry, rest, magic, err := record.NextEntry(buf)
+	err := storagetest.EachChunk(l, 1<<20, func(data []byte) error {
+		for len(data) > 0 {
+			entry, rest, magic, err := record.NextEntry(data)
 			if err == nil && magic == record.Magic2 {
 				err = record.Check(entry)
 			}
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
-			out, buf = append(out, entry), rest
+			out, data = append(out, entry), rest
 		}
-		from = c.Next
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return out
 }
 
 // oldShape is the log in short: "magic codec@offset{offset:key=value ...}" for each

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/internal/vfs"
 	"github.com/millrace/millrace/storage/mmap"
+	"github.com/millrace/millrace/storage/storagetest"
 )
 
 func tp(topic string, p int32) core.TopicPartition {
@@ -106,31 +107,20 @@ func fill(t testing.TB, l core.Log, from, to int64, size int) {
 // readAll reads everything in the log and checks every batch.
 func readAll(t testing.TB, l core.LogReader) []int64 {
 	t.Helper()
-	from, end := l.Bounds()
 	var offsets []int64
-	for {
-		c, err := l.Read(context.Background(), core.ReadRequest{From: from, Below: end, MaxBytes: 2000, MinOneBatch: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.Slice == nil {
-			return offsets
-		}
-		data := make([]byte, c.Slice.Len())
-		if _, err := c.Slice.ReadAt(data, 0); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Slice.Close(); err != nil {
-			t.Fatal(err)
-		}
+	err := storagetest.EachChunk(l, 2000, func(data []byte) error {
 		for b := range record.Batches(data).All() {
 			if b.CRC() != b.ComputeCRC() {
-				t.Fatalf("batch at %d has a wrong checksum", b.BaseOffset())
+				return fmt.Errorf("batch at %d has a wrong checksum", b.BaseOffset())
 			}
 			offsets = append(offsets, b.BaseOffset())
 		}
-		from = c.Next
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return offsets
 }
 
 // holds checks that the log has one batch for each offset in [from, to).

@@ -3,37 +3,25 @@ package mmap_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/storage/storagetest"
 )
 
 // contents reads all batches of a log.
 func contents(l core.LogReader) ([]record.Batch, error) {
-	from, end := l.Bounds()
 	var out []record.Batch
-	for {
-		c, err := l.Read(context.Background(), core.ReadRequest{From: from, Below: end, MaxBytes: 3000, MinOneBatch: true})
-		if err != nil {
-			return nil, err
-		}
-		if c.Slice == nil {
-			return out, nil
-		}
-		data := make(record.Batches, c.Slice.Len())
-		_, err = c.Slice.ReadAt(data, 0)
-		if err := errors.Join(err, c.Slice.Close()); err != nil {
-			return nil, err
-		}
-		for b := range data.All() {
+	err := storagetest.EachChunk(l, 3000, func(data []byte) error {
+		for b := range record.Batches(data).All() {
 			out = append(out, b)
 		}
-		from = c.Next
-	}
+		return nil
+	})
+	return out, err
 }
 
 func same(got, want []record.Batch) error {

@@ -1,10 +1,8 @@
 package mmap_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/storage/storagetest"
 )
 
 // oldMessage is one message of magic 0 or 1; with a null key and value the shortest
@@ -25,29 +24,20 @@ func oldMessage(magic int8, offset, ms int64, value []byte) []byte {
 func entries(t *testing.T, l core.LogReader) []string {
 	t.Helper()
 	var out []string
-	from, end := l.Bounds()
-	for {
-		c, err := l.Read(context.Background(), core.ReadRequest{From: from, Below: end, MaxBytes: 1 << 20, MinOneBatch: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.Slice == nil {
-			return out
-		}
-		raw := make([]byte, c.Slice.Len())
-		if _, err := c.Slice.ReadAt(raw, 0); err != nil && !errors.Is(err, io.EOF) {
-			t.Fatal(err)
-		}
-		_ = c.Slice.Close()
+	err := storagetest.EachChunk(l, 1<<20, func(raw []byte) error {
 		for len(raw) > 0 {
 			entry, rest, magic, err := record.NextEntry(raw)
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
 			out, raw = append(out, fmt.Sprintf("%d:%d", magic, record.Batch(entry).BaseOffset())), rest
 		}
-		from = c.Next
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return out
 }
 
 // TestReplaceOldMessages: segments of messages of magic 0 and 1 are replaced like
