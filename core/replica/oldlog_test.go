@@ -15,6 +15,21 @@ import (
 	"github.com/millrace/millrace/storage/mmap"
 )
 
+// firstRead is what a fetch from the start of a log brings, as it is stored.
+func firstRead(t *testing.T, p replica.Leader) []byte {
+	t.Helper()
+	res, err := p.Fetch(t.Context(), replica.FetchRequest{LeaderEpoch: -1, LastFetchedEpoch: -1, MaxBytes: 1 << 20, ReplicaID: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := make([]byte, res.Slice.Len())
+	if _, err := res.Slice.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Slice.Close()
+	return raw
+}
+
 // oldLog is a log directory with one segment of messages as an old Kafka appended
 // them: ten of each codec, offsets ascending, wrappers with the offset of their last
 // message. It was not shut down in good order.
@@ -77,15 +92,7 @@ func TestLogOfAnOldKafka(t *testing.T) {
 			t.Fatalf("magic %d: the log has %d to %d", magic, first, end)
 		}
 		produce(t, p, batchOf(3, 10))
-		res, err := p.Fetch(t.Context(), replica.FetchRequest{LeaderEpoch: -1, LastFetchedEpoch: -1, MaxBytes: 1 << 20, ReplicaID: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw := make([]byte, res.Slice.Len())
-		if _, err := res.Slice.ReadAt(raw, 0); err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Slice.Close()
+		raw := firstRead(t, p)
 		var got []said
 		batches := 0
 		for rest := raw; len(rest) > 0; {
@@ -164,15 +171,7 @@ func TestLogOfAnOldKafkaIsCompacted(t *testing.T) {
 		p := m.lead(1)
 		writeKeys(t, p, "a b c d e") // more than a segment
 		m.Compact(t.Context())
-		res, err := p.Fetch(t.Context(), replica.FetchRequest{LeaderEpoch: -1, LastFetchedEpoch: -1, MaxBytes: 1 << 20, ReplicaID: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw := make([]byte, res.Slice.Len())
-		if _, err := res.Slice.ReadAt(raw, 0); err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Slice.Close()
+		raw := firstRead(t, p)
 		b, err := record.Raise(raw[:record.LogOverhead+int(binary.BigEndian.Uint32(raw[8:]))], codecs(t).Transcoder(0))
 		if err != nil {
 			t.Fatal(err)
