@@ -4,12 +4,12 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/millrace/millrace/core"
 	"github.com/millrace/millrace/core/convert"
 	"github.com/millrace/millrace/core/record"
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
 // endless is a run of n copies of a batch, which exist only while they are read.
@@ -35,13 +35,6 @@ func (s *endless) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-func liveHeap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // A fetch of 100 MB by an old client takes the memory of a few batches and of the
 // cache: not of 100 MB. It is not parallel, as it looks at the heap of the process.
 func TestMemoryOfALargeFetch(t *testing.T) {
@@ -54,7 +47,7 @@ func TestMemoryOfALargeFetch(t *testing.T) {
 		if codec != record.None {
 			src.n = min(src.n, 100) // 50 MB that come out of it
 		}
-		before := liveHeap()
+		before := leaktest.Heap()
 		s, err := c.Messages(src, convert.Request{Partition: id(1), Magic: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +59,7 @@ func TestMemoryOfALargeFetch(t *testing.T) {
 				t.Fatal(err)
 			}
 			if at += int64(n); i%80 == 0 {
-				peak = max(peak, liveHeap()-before)
+				peak = max(peak, leaktest.Heap()-before)
 			}
 		}
 		if peak > allowed {
@@ -83,7 +76,7 @@ func TestMemoryOfManyPartitions(t *testing.T) {
 	tr := transcoder(t)
 	batch := batchAt(t, tr, 0, 1, record.None, 1000, 1000, 'a')
 	c, _ := newConverter(t, 0)
-	before := liveHeap()
+	before := leaktest.Heap()
 	var all []core.Slice
 	for range 100 {
 		s, err := c.Messages(&endless{batch, 1}, convert.Request{Partition: id(1), Magic: 1})
@@ -92,7 +85,7 @@ func TestMemoryOfManyPartitions(t *testing.T) {
 		}
 		all = append(all, s)
 	}
-	if used := liveHeap() - before; used > 8<<20 {
+	if used := leaktest.Heap() - before; used > 8<<20 {
 		t.Errorf("%d MB wait in memory for 100 MB", used>>20)
 	}
 	for _, s := range all {

@@ -3,7 +3,6 @@ package group_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/core/group"
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
 func codesAre(t *testing.T, doing string, got []int16, want ...*kerr.Error) {
@@ -204,21 +204,15 @@ func TestAHugeCommitLeavesNothing(t *testing.T) { // counts what is allocated, s
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, func(n *node) { n.parts = 1 })
 		defer n.stop()
-		held := func() int64 {
-			var m runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&m)
-			return int64(m.HeapAlloc)
-		}
 		n.commit("g", at{"a", 0, 1})
-		before := held()
+		before := leaktest.Heap()
 		req := commitRequest("g", at{"a", 0, 1})
 		req.Topics[0].Partitions = slices.Repeat(req.Topics[0].Partitions, 300_000)
 		if code := n.send(req)[0]; code != kerr.InvalidCommitOffsetSize.Code {
 			t.Errorf("answered with %v", kerr.ErrorForCode(code))
 		}
 		req.Topics = nil
-		if more := held() - before; more > 4<<20 {
+		if more := leaktest.Heap() - before; more > 4<<20 {
 			t.Errorf("%d bytes are held", more)
 		}
 		n.commit("g", at{"a", 0, 2})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/millrace/millrace/core/group/schema"
 	"github.com/millrace/millrace/core/record"
 	"github.com/millrace/millrace/core/replica"
+	"github.com/millrace/millrace/internal/leaktest"
 	"github.com/millrace/millrace/storage/compression"
 	"github.com/millrace/millrace/storage/mmap"
 )
@@ -240,17 +240,11 @@ func TestAHugeBatchLeavesNothing(t *testing.T) { // counts what is allocated, so
 			t.Fatal(err)
 		}
 		n.commit("g", at{"a", 0, 1})
-		held := func() int64 {
-			var m runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&m)
-			return int64(m.HeapAlloc)
-		}
 		n.restart()
-		before := held()
+		before := leaktest.Heap()
 		n.raw("g", b)
 		n.restart()
-		if more := held() - before; more > 8<<20 {
+		if more := leaktest.Heap() - before; more > 8<<20 {
 			t.Errorf("%d bytes are held", more)
 		}
 		n.expect("g", at{"a", 0, 1})

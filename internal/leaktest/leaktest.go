@@ -1,11 +1,12 @@
-// Package leaktest looks for goroutines that tests leave behind. It does what goleak
-// does, and gives those that are on their way to their end more than goleak's half a
+// Package leaktest looks for goroutines, and for memory, that tests leave behind. For
+// goroutines it does what goleak does, and gives those that are on their way to their end more than goleak's half a
 // second, which is too little on a loaded machine.
 package leaktest
 
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -45,4 +46,13 @@ func find(patience time.Duration, options ...goleak.Option) error {
 			return err
 		}
 	}
+}
+
+// Heap is how much of the heap is in use after a collection, in bytes. It is that of the
+// whole process: a test that compares two of them does not run beside others.
+func Heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -1,13 +1,14 @@
 package classic
 
 import (
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
 func TestANewMemberIsGivenAnIDFirst(t *testing.T) {
@@ -348,19 +349,13 @@ func TestAClientThatComesAgainOnAnotherConnectionTakesOver(t *testing.T) {
 // What a member says twice is held once.
 func TestAProtocolThatIsNamedOftenIsHeldOnce(t *testing.T) { // counts what is allocated, so it runs alone
 	s := newScene(t)
-	held := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := held()
+	before := leaktest.Heap()
 	reply := s.join(func(r *kmsg.JoinGroupRequest) {
 		r.Version, r.Protocols = 3, slices.Repeat(r.Protocols, 200_000)
 	})
 	s.pass(5 * time.Second)
 	reply.wants(t, 0)
-	if more := held() - before; more > 1<<20 {
+	if more := leaktest.Heap() - before; more > 1<<20 {
 		t.Errorf("%d bytes are held", more)
 	}
 	wantCode(t, "heartbeat", s.beat(reply.MemberID, 1), 0)

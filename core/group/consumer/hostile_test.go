@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/core/group/consumer"
 	"github.com/millrace/millrace/core/group/schema"
+	"github.com/millrace/millrace/internal/leaktest"
 )
 
 // TestRegexIsTakenAsItIs: a regular expression that is good by itself is good, however it
@@ -158,20 +159,14 @@ func TestPatternsThatAreNotStored(t *testing.T) { // counts what is allocated, s
 	r := newRig(t)
 	r.cluster.set("a", 1)
 	epoch := r.heartbeat(joinRegex("one", "a|b")).MemberEpoch
-	held := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := held()
+	before := leaktest.Heap()
 	r.failing = true
 	for i := range 50 {
 		req := beat("one", epoch)
 		req.SubscribedTopicRegex = text(strings.Repeat("a", 20_000) + strconv.Itoa(i))
 		r.heartbeat(req)
 	}
-	if more := held() - before; more > 4<<20 {
+	if more := leaktest.Heap() - before; more > 4<<20 {
 		t.Errorf("%d bytes are held", more)
 	}
 	r.failing = false
